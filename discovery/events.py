@@ -1,0 +1,95 @@
+"""Facts that go sideways: what happened, as frozen records, to whoever listens.
+
+No engine knows about metrics or logs; they subscribe. A listener is called in the thread in which
+the fact arose, must not block, and cannot break the engine: what it raises is logged, once each.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from discovery.errors import SourceError
+
+_log = logging.getLogger("discovery")
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade:
+    """One AWS call ended. `reason` is why it was made; `error` is `None` when it succeeded."""
+
+    operation: str
+    reason: str
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetWaited:
+    """A call had to wait `seconds` for its throttle group's share."""
+
+    group: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """A load ended and something was learned of `cluster`."""
+
+    cluster: str
+    services: int
+    endpoints: int
+    excluded: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshFailed:
+    """A load of `cluster` failed; what was known goes on being served."""
+
+    cluster: str
+    error: SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A new snapshot can be read; `changed` are the full names of the services that differ."""
+
+    index: int
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something a person should know once, such as a missing optional permission."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDropped:
+    """A DNS packet got no answer: too short, not a query, or over a limit."""
+
+    reason: str
+
+
+Event = CallMade | BudgetWaited | Refreshed | RefreshFailed | Published | Noticed | QueryDropped
+Listener = Callable[[Event], None]
+
+
+class Listeners:
+    """Who is told of events. Subscribing swaps a tuple, so `emit` needs no lock."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have `listener` told of every event from now on."""
+        self._listeners = (*self._listeners, listener)
+
+    def emit(self, event: Event) -> None:
+        """Tell all listeners, each whatever another one does."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _log.exception("a listener failed on %r", event)
