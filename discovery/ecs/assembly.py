@@ -1,0 +1,201 @@
+"""From a cluster's tasks to its services: who owns which task, what serves, which ports there are.
+
+Names of services win over families of standalone tasks. Of two tasks at one address the newer one
+is right: host ports and addresses are reused, and a list may be a moment old.
+"""
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from discovery.ecs.facts import Facts, Owner
+from discovery.ecs.offers import offer
+from discovery.ecs.services import ServiceFacts
+from discovery.ecs.shapes import Outcome, endpoints_of
+from discovery.ecs.tasks import Task
+from discovery.health.eligibility import Candidate, CheckKey, Verdicts, judged
+from discovery.model import Endpoint, Exclusion, Health, Kind, Service
+
+Where = tuple[str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a cluster's services are made from. `names` are services that may have no task."""
+
+    label: str
+    tasks: tuple[Task, ...] = ()
+    names: Set[str] = frozenset()
+    services: Mapping[str, ServiceFacts] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
+    verdicts: Verdicts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The services, and the verdicts on their containers to remember."""
+
+    services: tuple[Service, ...] = ()
+    verdicts: Verdicts = field(default_factory=dict)
+
+
+def names_of(task: Task, deployments: Mapping[str, str]) -> tuple[tuple[Kind, str], ...]:
+    """Kind and name of all that a task belongs to; `deployments` maps their ids to services.
+
+    The deployment tells the service where the group that names it is missing.
+    """
+    if task.group is None and task.started_by in deployments:
+        return (("service", deployments[task.started_by or ""]),)
+    return task.names
+
+
+def assembled(known: Known, wanted: Set[str] | None, observed_at: float) -> Assembly:
+    """All services, or those of the wanted names, without regard to case."""
+    folded = None if wanted is None else {name.lower() for name in wanted}
+    owned = _owned(known)
+    chosen = {n: group for n, group in owned.items() if folded is None or n.lower() in folded}
+    outcomes = _without_collisions(
+        {n: _outcome(group, known.facts, known.services.get(n)) for n, group in chosen.items()}
+    )
+    services: list[Service] = []
+    verdicts: dict[CheckKey, Health] = {}
+    for name, outcome in outcomes.items():
+        facts = known.services.get(name) if chosen[name].owner.kind == "service" else None
+        running = [candidate.endpoint for candidate in outcome.candidates]
+        offered = offer(chosen[name].tasks, facts, known.facts, running)
+        judgement = judged(outcome.candidates, known.verdicts, offered.role)
+        verdicts.update(judgement.verdicts)
+        services.append(
+            Service(
+                name=name,
+                cluster=known.label,
+                kind=chosen[name].owner.kind,
+                endpoints=_shared(judgement.endpoints, chosen[name].tasks, facts),
+                exclusions=_in_order(outcome.exclusions + judgement.exclusions),
+                ports=offered.ports,
+                default_port=offered.default,
+                other_default_ports=offered.other_defaults,
+                definitions_pending=offered.is_pending,
+                other_addresses=_other_addresses(outcome.candidates),
+                observed_at=observed_at,
+                task_addresses=_task_addresses(outcome.candidates),
+            )
+        )
+    return Assembly(tuple(services), verdicts)
+
+
+@dataclass(slots=True)
+class _Group:
+    owner: Owner
+    tasks: list[Task] = field(default_factory=list)
+    strangers: list[Task] = field(default_factory=list)
+
+
+def _owned(known: Known) -> dict[str, _Group]:
+    """Tasks by the name they go by; services first, for they win over families."""
+    deployments = {i: name for name, s in known.services.items() for i in s.deployments}
+    found = {name: _Group(_owner(known, "service", name)) for name in sorted(known.names)}
+    members = [(kind, n, task) for task in known.tasks for kind, n in names_of(task, deployments)]
+    for kind, name, task in sorted(members, key=lambda m: (m[0] != "service", m[1], m[2].arn)):
+        group = found.setdefault(name, _Group(_owner(known, kind, name)))
+        (group.tasks if group.owner.kind == kind else group.strangers).append(task)
+    return found
+
+
+def _owner(known: Known, kind: Kind, name: str) -> Owner:
+    facts = known.services.get(name) if kind == "service" else None
+    return Owner(name, known.label, kind, facts.tags if facts else {})
+
+
+def _outcome(group: _Group, facts: Facts, service: ServiceFacts | None) -> Outcome:
+    candidates: list[Candidate] = []
+    exclusions = [
+        Exclusion(t.arn, "it is a standalone task: the name is the service's")
+        for t in group.strangers
+    ]
+    production = _production(group, service)
+    for task in group.tasks:
+        if production is not None and not production.get(task.started_by or "", 0.0):
+            reason = f"its deployment {task.started_by} does not serve production traffic"
+            exclusions.append(Exclusion(task.arn, reason))
+            continue
+        outcome = endpoints_of(task, group.owner, facts)
+        candidates += outcome.candidates
+        exclusions += outcome.exclusions
+    return Outcome(tuple(candidates), tuple(exclusions))
+
+
+def _production(group: _Group, service: ServiceFacts | None) -> Mapping[str, float] | None:
+    """Shares by deployment, unless the tasks' deployments are none that we know."""
+    if service is None or group.owner.kind != "service" or service.production is None:
+        return None
+    known = service.deployments | service.production.keys()
+    return service.production if any(t.started_by in known for t in group.tasks) else None
+
+
+def _without_collisions(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    newest: dict[Where, Candidate] = {}
+    for outcome in outcomes.values():
+        for candidate in outcome.candidates:
+            best = newest.setdefault(_where(candidate), candidate)
+            if _age_key(candidate) > _age_key(best):
+                newest[_where(candidate)] = candidate
+    return {name: _without_older(outcome, newest) for name, outcome in outcomes.items()}
+
+
+def _without_older(outcome: Outcome, newest: Mapping[Where, Candidate]) -> Outcome:
+    kept: list[Candidate] = []
+    dropped: list[Exclusion] = []
+    for candidate in outcome.candidates:
+        endpoint, winner = candidate.endpoint, newest[_where(candidate)].endpoint
+        if endpoint.task_arn == winner.task_arn:
+            kept.append(candidate)
+            continue
+        reason = f"the newer task {winner.task_arn} has its address {endpoint.authority}"
+        dropped.append(
+            Exclusion(endpoint.task_arn or "", reason, endpoint.container, endpoint.container_port)
+        )
+    return Outcome(tuple(kept), (*outcome.exclusions, *dropped)) if dropped else outcome
+
+
+def _where(candidate: Candidate) -> Where:
+    return candidate.endpoint.host, candidate.endpoint.port, candidate.endpoint.protocol
+
+
+def _age_key(candidate: Candidate) -> tuple[float, str]:
+    return candidate.created_at or 0.0, candidate.endpoint.task_arn or ""
+
+
+def _shared(
+    endpoints: tuple[Endpoint, ...], tasks: Iterable[Task], facts: ServiceFacts | None
+) -> tuple[Endpoint, ...]:
+    """While deployments share the traffic, weights that give each deployment its share."""
+    production = facts.production if facts and facts.production else {}
+    shares = {i: share for i, share in production.items() if share > 0}
+    if len(shares) < 2:
+        return endpoints
+    deployment = {task.arn: task.started_by for task in tasks}
+    of = [deployment.get(e.task_arn or "") or "" for e in endpoints]
+    total = sum(shares.get(i, 0.0) for i in set(of))
+    if not total:
+        return endpoints
+    factors = {i: shares.get(i, 0.0) / total * len(of) / of.count(i) for i in set(of)}
+    return tuple(
+        replace(e, weight=round(e.weight * factors[i], 6))
+        for e, i in zip(endpoints, of, strict=True)
+        if factors[i]
+    )
+
+
+def _task_addresses(candidates: Iterable[Candidate]) -> frozenset[str]:
+    return frozenset(c.endpoint.host for c in candidates if c.is_own_address)
+
+
+def _other_addresses(candidates: Iterable[Candidate]) -> dict[str, tuple[str, ...]]:
+    return {c.endpoint.host: (c.other_address,) for c in candidates if c.other_address}
+
+
+def _in_order(exclusions: tuple[Exclusion, ...]) -> tuple[Exclusion, ...]:
+    def order(e: Exclusion) -> tuple[str, str, int, str]:
+        return e.task_arn, e.container or "", e.container_port or 0, e.reason
+
+    return tuple(sorted(exclusions, key=order))

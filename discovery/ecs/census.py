@@ -1,0 +1,137 @@
+"""Which tasks a cluster has and what they are, with the proof for those that are gone.
+
+Rule 1: a task that vanished from the list is described: what stopped is gone, what runs is not.
+Rule 2: where an answer knows none of the tasks asked for, or says nothing of one, a second read
+must agree, for a wrong cluster answers just so. Rule 3: what could not be listed or described
+leaves its services unread.
+"""
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+
+from discovery.ecs import calls
+from discovery.ecs.calls import Call, Listing, NoSuchService, Steps
+from discovery.ecs.facts import is_over
+from discovery.ecs.fields import Document, rows, text, texts
+from discovery.ecs.memory import Memory, Scope
+from discovery.ecs.tasks import Task, tasks_in
+from discovery.errors import SourceError
+
+# Task ARNs with the names that they were listed for: none in a list of the whole cluster, two where
+# the tasks of a service are of a family that was asked for, too.
+Listed = dict[str, set[str]]
+
+
+@dataclass(slots=True)
+class Census:
+    """One load's count of tasks. `holes`: tasks of nobody knows which service are not described.
+
+    `is_whole`: every task of the cluster is listed.
+    """
+
+    scope: Scope
+    memory: Memory
+    now: float
+    unread: set[str] = field(default_factory=set)
+    errors: list[SourceError] = field(default_factory=list)
+    holes: bool = False
+    is_whole: bool = False
+    listed: Listed = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+
+    def list_all(self, limit: int | None = None) -> Steps[Listing]:
+        """List the tasks of the whole cluster."""
+        call = self._list("know the tasks of the cluster")
+        listing = yield from calls.pages(call, limit)
+        if listing.error is None and not listing.is_cut:
+            self._add(listing)
+            self.is_whole = True
+        return listing
+
+    def list_names(self, names: Iterable[str], services: Mapping[str, bool]) -> Steps[None]:
+        """List the tasks of some names; `services` says which of them may be services."""
+        ordered = sorted(set(names))
+        asked = [self._list_name(name, services.get(name, True)) for name in ordered]
+        for name, listing in zip(ordered, (yield from calls.together(*asked)), strict=True):
+            if listing.error is None:
+                self._add(listing, {name})
+                continue
+            self.unread.add(name)
+            self.errors.append(listing.error)
+
+    def describe(self, known: Iterable[str]) -> Steps[None]:
+        """Describe what is listed, and what was known and has vanished from the list, each once."""
+        before = dict(self.memory.tasks)
+        vanished = [arn for arn in known if arn not in self.listed]
+        arns = [arn for arn in (*self.listed, *vanished) if arn not in self.asked]
+        self.asked.update(arns)
+        chunks = [arns[start : start + 100] for start in range(0, len(arns), 100)]
+        answers = yield from calls.all_of([self._describe(chunk) for chunk in chunks])
+        doubted: set[str] = set()
+        for chunk, answer in zip(chunks, answers, strict=True):
+            if isinstance(answer, SourceError):
+                self._not_described(chunk, before, answer)
+                continue
+            doubted |= self._described(chunk, before, answer)
+        self.memory.doubted = (self.memory.doubted - self.asked) | doubted
+        tasks = self.memory.tasks
+        self.memory.retire([a for a in vanished if a in tasks and is_over(tasks[a])], self.now)
+
+    def _described(
+        self, chunk: list[str], before: Mapping[str, Task], answer: Document
+    ) -> set[str]:
+        """Take in one answer; returns what it leaves in doubt."""
+        found = {task.arn: task for task in tasks_in(answer)}
+        self.memory.tasks.update(found)
+        failures = rows(answer, "failures")
+        reported = {text(f, "arn") for f in failures if f.get("reason") == "MISSING"}
+        absent = [arn for arn in chunk if arn not in found]
+        unproven = [arn for arn in absent if not found or arn not in reported]
+        doubtful = [arn for arn in unproven if arn not in self.memory.doubted]
+        if doubtful:
+            self._not_described(doubtful, before, _doubt(len(doubtful)))
+        for arn in absent:
+            if arn not in doubtful:
+                self.memory.tasks.pop(arn, None)
+        return set(doubtful)
+
+    def _not_described(
+        self, arns: Iterable[str], before: Mapping[str, Task], error: SourceError
+    ) -> None:
+        self.errors.append(error)
+        names_of = self.memory.namer()
+        for arn in arns:
+            names = self.listed.get(arn, set()) | (
+                names_of(before[arn]) if arn in before else set()
+            )
+            self.unread |= names
+            self.holes = self.holes or not names
+
+    def _add(self, listing: Listing, names: Set[str] = frozenset()) -> None:
+        for page in listing.pages:
+            for arn in texts(page, "taskArns"):
+                self.listed.setdefault(arn, set()).update(names)
+
+    def _list_name(self, name: str, is_service: bool) -> Steps[Listing]:
+        if is_service:
+            call = self._list("know the tasks of a service", serviceName=name)
+            listing = yield from calls.pages(call)
+            if not isinstance(listing.error, NoSuchService):
+                return listing
+        call = self._list("know the tasks of a family", family=name)
+        return (yield from calls.pages(call))
+
+    def _list(self, reason: str, **only: str) -> Call:
+        parameters = {"cluster": self.scope.cluster, "maxResults": 100, **only}
+        return Call("ListTasks", parameters, reason, calls.CLUSTER_RESOURCES)
+
+    def _describe(self, chunk: list[str]) -> Call:
+        parameters = {"cluster": self.scope.cluster, "tasks": chunk, "include": ["TAGS"]}
+        reason = "know state, ports and health of tasks"
+        return Call("DescribeTasks", parameters, reason, calls.CLUSTER_RESOURCES)
+
+
+def _doubt(count: int) -> SourceError:
+    return SourceError(
+        f"ECS knows nothing of {count} tasks that it has listed: waiting for a second read"
+    )

@@ -1,0 +1,59 @@
+"""The budgets of this process: one for each account and region, shared by all who read there."""
+
+import os
+import threading
+
+from discovery.ecs.budget import buckets
+
+Identity = tuple[str, str]
+
+
+class Budget:
+    """The buckets of one identity in one region. All methods may be called from any thread."""
+
+    def __init__(self, share: float) -> None:
+        self._lock = threading.Lock()
+        self._buckets = buckets(share)
+
+    def take(self, group: str, now: float, patience_s: float) -> float | None:
+        """Seconds to wait before a call; `None` where that is beyond its patience."""
+        with self._lock:
+            return self._buckets[group].take(now, patience_s)
+
+    def throttled(self, group: str, started: float, now: float) -> None:
+        """AWS throttled a call of the group that was started then."""
+        with self._lock:
+            self._buckets[group].throttled(started, now)
+
+    def rest_s(self, group: str, now: float, count: int) -> float:
+        """How long to rest so that `count` calls of the group can follow."""
+        with self._lock:
+            return self._buckets[group].rest_s(now, count)
+
+    def warm(self, is_cold: bool) -> None:
+        """Use the steady share, or that of a first read."""
+        with self._lock:
+            for bucket in self._buckets.values():
+                bucket.cold = is_cold
+
+
+class _Registry:
+    """All budgets of this process: several sources of one account share one quota."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, also in the child of a fork, whose lock may never be freed."""
+        self._lock = threading.Lock()
+        self._budgets: dict[Identity, Budget] = {}
+
+    def budget(self, identity: Identity, share: float) -> Budget:
+        """The budget of an identity; the first to ask decides the share."""
+        with self._lock:
+            return self._budgets.setdefault(identity, Budget(share))
+
+
+_registry = _Registry()
+os.register_at_fork(after_in_child=_registry.forget)
+budget_of = _registry.budget

@@ -1,0 +1,202 @@
+"""A task as ECS describes it: what of the document matters here, whatever is missing from it.
+
+The same from DescribeTasks, RunTask, StartTask and StopTask, from EventBridge events and from what
+Step Functions makes of them. Arrays have no order: neither containers nor attachments nor bindings.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from discovery.ecs.fields import (
+    Document,
+    address,
+    in_camel_case,
+    moment,
+    number,
+    pairs,
+    part,
+    port,
+    rows,
+    text,
+)
+from discovery.model import Kind, Protocol
+
+Family = Literal["ipv4", "ipv6"]
+
+_FAMILY = re.compile(r"task-definition/([^:/]+)(?::\d+)?$")
+_INTERFACE_TYPES = {"elasticnetworkinterface", "eni"}  # the API's word and the events' word
+_INJECTED = ("ecs-service-connect-", "~internal~ecs~", "aws-guardduty-agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A port of the container bound to the host; ranges are texts such as `8000-8009`."""
+
+    container_port: int | None = None
+    host_port: int | None = None
+    protocol: Protocol = "tcp"
+    bind_ip: str | None = None
+    container_range: str | None = None
+    host_range: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Addresses on a network interface of the task's own; `id` is that of its attachment."""
+
+    id: str | None = None
+    ipv4: str | None = None
+    ipv6: str | None = None
+    status: str | None = None
+    network_interface_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a task."""
+
+    name: str
+    status: str | None = None
+    health: str | None = None
+    runtime_id: str | None = None
+    bindings: tuple[Binding, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task. `attachments` are its elastic network interfaces, nothing else that is attached."""
+
+    arn: str
+    definition: str | None = None
+    group: str | None = None
+    started_by: str | None = None
+    instance: str | None = None
+    last_status: str | None = None
+    desired_status: str | None = None
+    stopped_reason: str | None = None
+    zone: str | None = None
+    created_at: float | None = None
+    version: int | None = None
+    containers: tuple[Container, ...] = ()
+    attachments: tuple[Interface, ...] = ()
+    injected: frozenset[str] = frozenset()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str | None:
+        """The family of its definition."""
+        found = _FAMILY.search(self.definition or "")
+        return found[1] if found else None
+
+    @property
+    def service(self) -> str | None:
+        """The service that its group names; `None` for a standalone task."""
+        group = self.group or ""
+        return group.removeprefix("service:") if group.startswith("service:") else None
+
+    @property
+    def names(self) -> tuple[tuple[Kind, str], ...]:
+        """What it is called: its service, else its family, and beside it a free-text group."""
+        if self.service:
+            return (("service", self.service),)
+        group = (self.group or "").removeprefix("family:")
+        found = dict.fromkeys(name for name in (self.family, group) if name)
+        return tuple(("family", name) for name in found)
+
+    def is_injected(self, container: str) -> bool:
+        """Whether ECS or an agent put this container there."""
+        return container.startswith(_INJECTED) or container in self.injected
+
+
+def tasks_in(document: Document) -> tuple[Task, ...]:
+    """The tasks that a document carries: an answer, an event, a task, in either spelling."""
+    if any(key[:1].isupper() for key in document):
+        document = in_camel_case(document)
+    if "detail" in document and "detail-type" in document:
+        document = part(document, "detail")
+    found: tuple[Document, ...] = (document,)
+    if "tasks" in document:
+        found = rows(document, "tasks")
+    elif "task" in document:  # StopTask answers with one
+        found = (part(document, "task"),)
+    return tuple(task for row in found if (task := task_of(row)) is not None)
+
+
+def task_of(document: Document) -> Task | None:
+    """One task; `None` for a document that does not even say which task it is."""
+    arn = text(document, "taskArn")
+    if arn is None:
+        return None
+    attachments = rows(document, "attachments")
+    return Task(
+        arn=arn,
+        definition=text(document, "taskDefinitionArn"),
+        group=text(document, "group"),
+        started_by=text(document, "startedBy"),
+        instance=text(document, "containerInstanceArn"),
+        last_status=text(document, "lastStatus"),
+        desired_status=text(document, "desiredStatus"),
+        stopped_reason=text(document, "stoppedReason"),
+        zone=text(document, "availabilityZone"),
+        created_at=moment(document, "createdAt"),
+        version=number(document, "version"),
+        containers=tuple(c for row in rows(document, "containers") if (c := _container(row))),
+        attachments=tuple(i for row in attachments if (i := _attached(row))),
+        injected=frozenset(n for row in attachments if (n := _proxy(row))),
+        tags=pairs(rows(document, "tags"), "key"),
+    )
+
+
+def _container(document: Document) -> Container | None:
+    name = text(document, "name")
+    if name is None:
+        return None
+    return Container(
+        name=name,
+        status=text(document, "lastStatus"),
+        health=text(document, "healthStatus"),
+        runtime_id=text(document, "runtimeId"),
+        bindings=tuple(_binding(row) for row in rows(document, "networkBindings")),
+        interfaces=tuple(_interface(row) for row in rows(document, "networkInterfaces")),
+    )
+
+
+def _binding(document: Document) -> Binding:
+    return Binding(
+        container_port=port(document, "containerPort"),
+        host_port=port(document, "hostPort"),
+        protocol="udp" if document.get("protocol") == "udp" else "tcp",
+        bind_ip=text(document, "bindIP"),
+        container_range=text(document, "containerPortRange"),
+        host_range=text(document, "hostPortRange"),
+    )
+
+
+def _interface(document: Document) -> Interface:
+    return Interface(
+        id=text(document, "attachmentId"),
+        ipv4=address(document.get("privateIpv4Address")),
+        ipv6=address(document.get("ipv6Address")),
+    )
+
+
+def _attached(document: Document) -> Interface | None:
+    if (text(document, "type") or "").lower() not in _INTERFACE_TYPES:
+        return None
+    details = {k.lower(): v for k, v in pairs(rows(document, "details")).items()}
+    return Interface(
+        id=text(document, "id"),
+        ipv4=address(details.get("privateipv4address")),
+        ipv6=address(details.get("ipv6address")),
+        status=text(document, "status"),
+        network_interface_id=details.get("networkinterfaceid"),
+    )
+
+
+def _proxy(document: Document) -> str | None:
+    if (text(document, "type") or "").replace(" ", "").lower() != "serviceconnect":
+        return None
+    return pairs(rows(document, "details")).get("ContainerName")
