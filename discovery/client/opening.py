@@ -1,0 +1,46 @@
+"""From the text of a source setting to a source; each kind is imported when it is asked for."""
+
+from collections.abc import Callable, Mapping
+
+from discovery.errors import BadSetting
+from discovery.events import Listeners
+from discovery.settings import Settings
+from discovery.sources.base import Source
+
+Open = Callable[[str, Settings, Listeners], Source]
+WANT = "ecs or file:PATH"
+
+
+def opened(source: str, settings: Settings, listeners: Listeners) -> Source:
+    """The source that the setting names. Raises `BadSetting` for one that there is not."""
+    scheme, _, rest = source.partition(":")
+    open_source = _SCHEMES.get(scheme)
+    if open_source is None:
+        raise BadSetting("source", source, WANT)
+    return open_source(rest, settings, listeners)
+
+
+def is_read_whole(source: str) -> bool:
+    """Whether this kind of source is always read whole, since reading less would cost the same."""
+    return source.partition(":")[0] != "ecs"
+
+
+def _ecs(rest: str, settings: Settings, listeners: Listeners) -> Source:
+    from discovery.ecs.source import EcsSource
+
+    if rest:
+        raise BadSetting("source", f"ecs:{rest}", WANT)
+    return EcsSource(settings, listeners=listeners)
+
+
+def _file(rest: str, settings: Settings, _: Listeners) -> Source:
+    from discovery.sources.static import StaticSource
+
+    path = rest.removeprefix("//")
+    if not path:
+        raise BadSetting("source", f"file:{rest}", WANT)
+    label = settings.clusters[0].label if settings.clusters else "default"
+    return StaticSource(path, label=label)
+
+
+_SCHEMES: Mapping[str, Open] = {"ecs": _ecs, "file": _file}

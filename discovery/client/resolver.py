@@ -1,0 +1,352 @@
+"""The resolver: what users import, and what the servers ask.
+
+Rule 1: a call for a known name is a plain function over the published snapshot: no lock, no await.
+Rule 2: a call for a name that was never read waits for one shared load; it never says "not found"
+because a load is under way, and never because one failed.
+Rule 3: nothing is read, and no thread runs, before the first call that needs data.
+"""
+
+import time
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from discovery import documents
+from discovery.balancing.latency import Latency
+from discovery.balancing.policy import Chance, MakePolicy
+from discovery.balancing.pool import Balancing, Pool
+from discovery.catalog.bell import Bell
+from discovery.catalog.catalog import Catalog
+from discovery.catalog.refresher import Refresher, Timing
+from discovery.client.attempts import Route
+from discovery.client.balancer import Balancer
+from discovery.client.lease import Lease
+from discovery.client.lookup import Found, Lookup
+from discovery.client.opening import is_read_whole, opened
+from discovery.client.waiting import drive, drive_async
+from discovery.errors import BadSetting, NoEndpoints
+from discovery.events import Listeners
+from discovery.model import Endpoint, Identity, Service, Snapshot
+from discovery.settings import ClusterSettings, Settings, clusters
+from discovery.sources.base import Source
+
+_FRESH_INTERVALS = 3  # reads may fail for this many intervals before data counts as stale
+_MOST_REASONS = 5
+_MOST_SHOWN = 20
+
+
+class Resolver:
+    """Service names to endpoints, from memory that is refreshed in the background.
+
+    `cluster` is a name, `REGION/NAME` or an ARN, or several, the default first; without one, the
+    settings' clusters. `source` is `ecs`, `file:PATH` or a `Source`, which the resolver closes.
+    With `whole` it reads all services of its clusters, otherwise only those asked for.
+
+    All methods may be called from any thread, and those named `a…` from any event loop. A first
+    call for a name blocks for up to `timeout_s`; later ones read memory. After a fork the child
+    refreshes by itself from its next call on. Errors are `DiscoveryError`s.
+    """
+
+    def __init__(
+        self,
+        cluster: str | ClusterSettings | Sequence[str | ClusterSettings] | None = None,
+        *,
+        source: str | Source | None = None,
+        settings: Settings | None = None,
+        whole: bool = False,
+        policy: MakePolicy = Latency,
+        balancing: Balancing | None = None,
+        listeners: Listeners | None = None,
+        timeout_s: float = 30.0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Chance | None = None,
+    ) -> None:
+        settings = _configured(settings or Settings(), cluster)
+        listeners = listeners or Listeners()
+        source = settings.source if source is None else source
+        self._title = source if isinstance(source, str) else type(source).__name__
+        if isinstance(source, str):
+            whole = whole or is_read_whole(source)
+            source = opened(source, settings, listeners)
+        self._zone = settings.zone
+        self._clock = clock
+        self._random = random or Random()
+        self._bell = Bell(monotonic)
+        self._catalog = Catalog(
+            source.labels,
+            fresh_for_s=max(30.0, _FRESH_INTERVALS * settings.interval_s),
+            stale_limit_s=settings.stale_limit_s,
+            listeners=listeners,
+            bell=self._bell,
+            clock=clock,
+        )
+        timing = Timing(
+            self._random, settings.interval_s, settings.negative_ttl_s, clock, monotonic
+        )
+        self._refresher = Refresher(source, self._catalog, timing, whole=whole, listeners=listeners)
+        self._balancer = Balancer(policy, self._random, balancing, monotonic, self._refresher.hurry)
+        self._lookup = Lookup(
+            self._catalog,
+            self._refresher,
+            settings,
+            timeout_s=timeout_s,
+            clock=clock,
+            monotonic=monotonic,
+        )
+        # The thread knows the refresher only, so a resolver that nobody holds any more is noticed.
+        self._abandoned = weakref.finalize(self, self._refresher.abandon)
+        self._abandoned.atexit = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Everything known now; never waits, and is empty before the first load."""
+        return self._catalog.snapshot
+
+    @property
+    def zone(self) -> str:
+        """The DNS zone that names may end in."""
+        return self._zone
+
+    @property
+    def ready(self) -> bool:
+        """Whether a first snapshot is loaded: see `unready`."""
+        return not self.unready
+
+    @property
+    def unready(self) -> tuple[str, ...]:
+        """Why not everything can be answered yet: one sentence per cluster never read."""
+        return self._lookup.unready()
+
+    def endpoints(self, name: str) -> tuple[Endpoint, ...]:
+        """The endpoints of that name, at the port it asks for or the default port.
+
+        Empty where the service is known and nothing of it can be called. Raises `UnknownService`,
+        `UnknownPort`, `AmbiguousPort`, `BadName`; `NotReady`, `Expired` or a `SourceError` where
+        nothing can be said.
+        """
+        return self._find(name).endpoints()
+
+    async def aendpoints(self, name: str) -> tuple[Endpoint, ...]:
+        """The same; the event loop goes on while a first load is waited for."""
+        return (await self._afind(name)).endpoints()
+
+    def pick(self, name: str, key: str | None = None) -> Endpoint:
+        """One endpoint, chosen by the policy. Raises `NoEndpoints`, with reasons, for none.
+
+        How it goes is not learned: see `lease`. `key` is for policies that go by one (`Ring`).
+        """
+        return self._chosen(self._find(name), key)
+
+    async def apick(self, name: str, key: str | None = None) -> Endpoint:
+        """The same; the event loop goes on while a first load is waited for."""
+        return self._chosen(await self._afind(name), key)
+
+    def lease(self, name: str, key: str | None = None) -> Lease:
+        """One endpoint for a `with` or `async with` block, which learns from how that goes.
+
+            with resolver.lease("orders") as endpoint:
+                requests.get(f"{endpoint.url}/health", timeout=2)
+
+        While the block runs the endpoint counts as in use; its time counts as the latency, and an
+        `OSError` that leaves it (or caused what does) as a failure.
+        """
+        return Lease(lambda: self.route(name, key), lambda: self.aroute(name, key))
+
+    def route(self, name: str, key: str | None = None) -> Route:
+        """Where the attempts of one request to that name go; transports are built on this."""
+        return self._route(self._find(name), name, key)
+
+    async def aroute(self, name: str, key: str | None = None) -> Route:
+        """The same; the event loop goes on while a first load is waited for."""
+        return self._route(await self._afind(name), name, key)
+
+    def service(self, name: str) -> Service:
+        """All that is known of the service: endpoints of every port, exclusions, ports."""
+        return self._find(name).service
+
+    async def aservice(self, name: str) -> Service:
+        """The same; the event loop goes on while a first load is waited for."""
+        return (await self._afind(name)).service
+
+    def explain(self, name: str) -> documents.Document:
+        """Every task of the service, kept or dropped, and why; as `/v1/explain/{name}`."""
+        return documents.explanation(self.service(name))
+
+    async def aexplain(self, name: str) -> documents.Document:
+        """The same; the event loop goes on while a first load is waited for."""
+        return documents.explanation(await self.aservice(name))
+
+    def update(self, name: str) -> None:
+        """Have the members of that name's pool be what memory knows by now; never waits."""
+        found = self._lookup.glance(name)
+        if found is not None:
+            self._pool(found).take(found.endpoints(), self._balancer.clock())
+
+    def usage(self, service: Service) -> dict[Identity, documents.Document]:
+        """By endpoint, what requests of this process know of it: in flight, latency, ejection."""
+        return self._balancer.usage(service.endpoints)
+
+    def services(self) -> tuple[Service, ...]:
+        """All services, by cluster and name. From then on whole clusters are read.
+
+        Raises the source's error, or `NotReady`, only where no cluster could be read at all.
+        """
+        return drive(self._bell, self._lookup.listing())
+
+    async def aservices(self) -> tuple[Service, ...]:
+        """The same; the event loop goes on while a first load is waited for."""
+        return await drive_async(self._bell, self._lookup.listing())
+
+    def wait(self, index: int, timeout_s: float | None = None) -> Snapshot:
+        """Block until the snapshot's index is not `index`, or the timeout; the snapshot then."""
+        return drive(self._bell, self._lookup.changing(index, timeout_s))
+
+    async def await_change(self, index: int, timeout_s: float | None = None) -> Snapshot:
+        """The same as `wait`, for a coroutine."""
+        return await drive_async(self._bell, self._lookup.changing(index, timeout_s))
+
+    def wait_ready(self, timeout_s: float | None = None) -> bool:
+        """Start reading, and block until `ready` or the timeout; whether it is ready.
+
+        Without `whole`, something has to be asked for before anything is read.
+        """
+        return drive(self._bell, self._lookup.becoming_ready(timeout_s))
+
+    async def await_ready(self, timeout_s: float | None = None) -> bool:
+        """The same as `wait_ready`, for a coroutine."""
+        return await drive_async(self._bell, self._lookup.becoming_ready(timeout_s))
+
+    def watch(self, name: str) -> Iterator[tuple[Endpoint, ...]]:
+        """The endpoints now, and again each time that they differ; a slow reader gets the latest.
+
+        Raises as `endpoints` does, before the first; afterwards a service that is gone gives none,
+        and what cannot be read gives nothing new. Ends when the resolver is closed.
+        """
+        last: tuple[Endpoint, ...] | None = None
+        while (last := drive(self._bell, self._lookup.differing(name, last))) is not None:
+            yield last
+
+    async def awatch(self, name: str) -> AsyncIterator[tuple[Endpoint, ...]]:
+        """The same as `watch`, for a coroutine."""
+        last: tuple[Endpoint, ...] | None = None
+        differing = self._lookup.differing
+        while (last := await drive_async(self._bell, differing(name, last))) is not None:
+            yield last
+
+    def refresh(self) -> Snapshot:
+        """Load now what is in use, and wait for it. Raises the source's error if that failed."""
+        return drive(self._bell, self._lookup.refreshing())
+
+    async def arefresh(self) -> Snapshot:
+        """The same as `refresh`, for a coroutine."""
+        return await drive_async(self._bell, self._lookup.refreshing())
+
+    def hurry(self) -> None:
+        """Load soon, without waiting: an endpoint refused, say. Repeated calls count once."""
+        self._refresher.hurry()
+
+    def start(self) -> None:
+        """Start reading in the background; every call that needs data does so by itself."""
+        self._refresher.start()
+
+    def close(self) -> None:
+        """Stop reading and close the source. What is known can still be asked for."""
+        self._abandoned.detach()
+        self._refresher.close()
+
+    async def aclose(self) -> None:
+        """The same as `close`; a load under way ends in a thread of its own."""
+        import asyncio  # costs as much to import as all else here; who awaits has it already
+
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        snapshot = self._catalog.snapshot
+        where = " ".join([self._title, *snapshot.labels])
+        if self._refresher.is_closed:
+            return f"<Resolver {where}: closed>"
+        if not snapshot.observed_at:
+            return f"<Resolver {where}: nothing read yet>"
+        age_s = max(0.0, self._clock() - snapshot.observed_at)
+        read = f"{len(snapshot.services)} services, read {age_s:.1f} s ago"
+        members = [repr(m) for pool in self._balancer.pools for m in pool.members]
+        more = f" and {len(members) - _MOST_SHOWN} more" if len(members) > _MOST_SHOWN else ""
+        used = f"; in use {' '.join(members[:_MOST_SHOWN])}{more}" if members else ""
+        return f"<Resolver {where}: {read}{used}>"
+
+    def _find(self, name: str) -> Found:
+        return self._lookup.remembered(name) or drive(self._bell, self._lookup.finding(name))
+
+    async def _afind(self, name: str) -> Found:
+        found = self._lookup.remembered(name)
+        if found is not None:
+            return found
+        return await drive_async(self._bell, self._lookup.finding(name))
+
+    def _chosen(self, found: Found, key: str | None) -> Endpoint:
+        pool, now = self._pool(found), self._balancer.clock()
+        return pool.choose(_some(found), now, key, (), False).endpoint
+
+    def _pool(self, found: Found) -> Pool:
+        # After a fork the snapshot is another one, and so is everything that was found in it.
+        if found.kept is None:
+            found.kept = self._balancer.pool(found.pool)
+        return found.kept
+
+    def _route(self, found: Found, name: str, key: str | None) -> Route:
+        def endpoints() -> tuple[Endpoint, ...]:
+            return _some(self._lookup.glance(name) or found)
+
+        return self._balancer.route(self._pool(found), endpoints, key)
+
+
+def _some(found: Found) -> tuple[Endpoint, ...]:
+    endpoints = found.endpoints()
+    if not endpoints:
+        raise NoEndpoints(found.service.full_name, _reasons(found.service))
+    return endpoints
+
+
+def _reasons(service: Service) -> list[str]:
+    """Why nothing can be called, the most frequent reasons first, each with its count."""
+    counted = Counter(exclusion.reason for exclusion in service.exclusions)
+    most = counted.most_common(_MOST_REASONS)
+    return [f"{count} × {reason}" if count > 1 else reason for reason, count in most]
+
+
+def _configured(
+    settings: Settings, cluster: str | ClusterSettings | Sequence[str | ClusterSettings] | None
+) -> Settings:
+    if cluster is None:
+        return settings
+    try:
+        return replace(settings, clusters=clusters(cluster))
+    except ValueError as why:
+        raise BadSetting("cluster", cluster, str(why)) from None
