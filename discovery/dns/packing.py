@@ -1,0 +1,153 @@
+"""Answers packed: the records behind a question as octets, in one order after the other.
+
+Few orders of an answer are kept at a time, each for some laps; then the next ones take their place.
+So all orders have their turn, and the memory that a name takes is bounded.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from itertools import islice, repeat
+from typing import TypeVar
+
+from discovery.dns import records, wire
+from discovery.dns.answers import Answer
+from discovery.dns.orders import Chance, Order, Ordering, orders
+
+MAX_BODIES = 32  # of one answer that are kept at a time, unless one turn of its records needs more
+_MOST_BODIES = 64
+_LAPS = 48  # packing an order costs about as much as fifty answers from memory
+_LAPS_OF_MANY = 4
+_FOR_LONG = 1_000_000
+_OVERHEAD = 64  # octets of memory that an object takes beside its content
+_FAR = 0x3F00  # pointers have 14 bits
+_SHORT = struct.Struct("!H")
+_HEAD = struct.Struct("!5H")
+
+Body = TypeVar("Body")
+
+
+class Packed:
+    """One answer in its orders, for questions of one name with `room` octets for the reply.
+
+    Owned by one thread. `turn` gives the records of the next reply where all orders have the same
+    `counts` (answers, authority, additional), else `counts` is `None` and `body` the way to ask.
+    `size` are the octets of a reply that has everything, without an OPT; 0 if it did not fit.
+    """
+
+    __slots__ = ("_bodies", "answer", "counts", "octets", "size", "turn")
+
+    turn: Callable[[], bytes]
+
+    def __init__(
+        self, answer: Answer, name: bytes, room: int, ordering: Ordering, chance: Chance
+    ) -> None:
+        self.answer = answer
+        size = len(answer.data)
+        kept = _kept(size) if ordering != "stable" else 1
+        weights = [answer.weights.get(data, 1.0) for data in answer.data]
+        several = orders(ordering, weights, chance)
+        whole = _Whole(answer, name, room) if answer.data else None
+        self.counts: tuple[int, int, int] | None = None
+        self.size = 0
+        self._bodies: Iterator[wire.Body] = iter(())
+        if whole is not None and whole.fits:
+            self.counts, self.size = whole.counts, whole.size
+            self.octets = kept * (_OVERHEAD + whole.octets)
+            self.turn = _in_turns(whole.records, several, kept).__next__
+            return
+        self.octets = kept * (_OVERHEAD + min(room, wire.OUR_SIZE))
+        self._bodies = _in_turns(lambda order: answer.packed(name, room, order), several, kept)
+        if size < 2:
+            only = next(self._bodies)
+            if not only.truncated:
+                self.counts = only.answers, only.authority, only.additional
+                self.turn = repeat(only.records).__next__
+
+    def body(self) -> wire.Body:
+        """The body of the next reply."""
+        if self.counts is None:
+            return next(self._bodies)
+        return wire.Body(*self.counts, False, self.turn())
+
+    def renewed(self, answer: Answer) -> bool:
+        """Whether this is the same answer but for the time until which it holds; taken over."""
+        old = self.answer
+        same = old.data == answer.data and old.glue == answer.glue and old.weights == answer.weights
+        if answer.data and same and old.extended == answer.extended:
+            self.answer = answer
+            return True
+        return False
+
+
+def _kept(size: int) -> int:
+    if size < 2:
+        return 1
+    return size * max(1, MAX_BODIES // size) if size <= _MOST_BODIES else _MOST_BODIES
+
+
+def _in_turns(pack: Callable[[Order], Body], several: Iterator[Order], kept: int) -> Iterator[Body]:
+    """Bodies without end: `kept` orders in turn, again and again, then the next ones."""
+    laps = _LAPS if kept < _MOST_BODIES else _LAPS_OF_MANY
+    while True:
+        bodies = []
+        for order in islice(several, kept):
+            body = pack(order)
+            bodies.append(body)
+            yield body
+        for _ in range(laps if kept > 1 else _FOR_LONG):
+            yield from bodies
+
+
+class _Whole:
+    """Packs answers that fit whole: the same records in every order, so they are packed once.
+
+    Only the pointers from addresses to the targets of SRV records, which follow the order, change.
+    """
+
+    def __init__(self, answer: Answer, name: bytes, room: int) -> None:
+        self._start = wire.HEADER_SIZE + len(name) + 4
+        fixed = b"\xc0\x0c" + struct.pack("!HHI", answer.type, answer.cls, answer.ttl_s)
+        self._records = [fixed + _SHORT.pack(len(data)) + data for data in answer.data]
+        self._to_target = len(fixed) + 2 + 6
+        self._targets = [records.srv_target(d) for d in answer.data] if answer.glue else []
+        self._tails = {
+            target: [
+                struct.pack("!HHIH", r.type, wire.IN, r.ttl, len(r.data)) + r.data
+                for r in answer.glue.get(target, ())
+            ]
+            for target in self._targets
+        }
+        additional = [tail for tails in self._tails.values() for tail in tails]
+        self.counts = len(answer.data), 0, len(additional)
+        self.octets = sum(map(len, self._records)) + sum(2 + len(tail) for tail in additional)
+        self.size = self._start + self.octets
+        can = answer.type not in (wire.NS, wire.SOA, wire.PTR)
+        self.fits = can and self.size <= min(room, _FAR)
+
+    def records(self, order: Order) -> bytes:
+        """All records in this order; the addresses in the order of their targets."""
+        several = self._records
+        out = [several[n] for n in order]
+        if self._targets:
+            self._add_addresses(order, out)
+        return b"".join(out)
+
+    def _add_addresses(self, order: Order, out: list[bytes]) -> None:
+        at = self._start + self._to_target
+        pointers: dict[bytes, bytes] = {}
+        for n in order:
+            target = self._targets[n]
+            if target not in pointers:
+                pointers[target] = _SHORT.pack(0xC000 | at)
+            at += len(self._records[n])
+        for target, pointer in pointers.items():
+            for tail in self._tails[target]:
+                out += (pointer, tail)
+
+
+def head(query: wire.Query, packed: Packed, has_opt: bool, flags: int) -> bytes:
+    """The header of a reply without its id; `flags` are those that we always set."""
+    answers, authority, additional = packed.counts or (0, 0, 0)
+    flags |= wire.QR | (wire.AA if packed.answer.authoritative else 0)
+    flags |= packed.answer.rcode & 0xF | (wire.RD if query.recursion_desired else 0)
+    return _HEAD.pack(flags, 1, answers, authority, additional + has_opt)

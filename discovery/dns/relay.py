@@ -1,0 +1,168 @@
+"""What goes to an upstream resolver, and what of its reply goes to the client.
+
+Rule 1: a reply counts only if id and question are those that were sent, letter by letter; anything
+else could be forged. Rule 2: no pointer is followed; records are passed on as they came, behind the
+client's own question, which is as long as the one that was sent. Rule 3: TTLs count down here.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from discovery.dns import wire
+
+MAX_LIFE_S, MAX_NEGATIVE_LIFE_S = 86_400, 900
+_HEADER = struct.Struct("!6H")
+_RECORD = struct.Struct("!HHIH")
+_TTL_AT = 4  # within a record's fixed fields
+_MINIMUM_SIZE = 4
+_FAILURES = (wire.FORMERR, wire.NOTIMP)
+
+Key = tuple[bytes, int, bool, bool]
+
+
+def key(query: wire.Query) -> Key:
+    """Queries of the same key are answered alike."""
+    dnssec_ok = query.edns is not None and query.edns.dnssec_ok
+    return query.name, query.type, dnssec_ok, query.checking_disabled
+
+
+def mixed(name: bytes, bits: int) -> bytes:
+    """The name with its letters in upper case where a bit is set (draft-vixie-dnsext-dns0x20)."""
+    upper = name.upper()  # length octets are below 64 and stay what they are
+    return bytes(upper[n] if bits >> n & 1 else name[n] for n in range(len(name)))
+
+
+def query_for(asked: Key, ident: int, bits: int, edns: bool) -> bytes:
+    """The query to send; `bits` decide the case of its letters."""
+    name, kind, dnssec_ok, checking_disabled = asked
+    flags = wire.RD | (wire.CD if checking_disabled else 0)
+    head = _HEADER.pack(ident, flags, 1, 0, 0, int(edns))
+    opt = wire.opt(wire.NOERROR, dnssec_ok, ()) if edns else b""
+    return head + mixed(name, bits) + struct.pack("!2H", kind, wire.IN) + opt
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """An upstream's reply. `records` follow the question, without the OPT; `ttls` are offsets.
+
+    `life_s` is how long it may be remembered, 0 if not at all. A truncated one has no records.
+    """
+
+    rcode: int
+    counts: tuple[int, int, int] = (0, 0, 0)
+    records: bytes = b""
+    ttls: tuple[int, ...] = ()
+    life_s: int = 0
+    truncated: bool = False
+
+    @property
+    def octets(self) -> int:
+        """How much memory it takes, about."""
+        return len(self.records) + 32 * len(self.ttls) + 400
+
+    def message(self, query: wire.Query, age_s: float, room: int, opt: bytes) -> bytes:
+        """The reply to a client's query, after it was remembered for `age_s`."""
+        flags = wire.QR | wire.RA | self.rcode & 0xF
+        flags |= (wire.RD if query.recursion_desired else 0) | (
+            wire.CD if query.checking_disabled else 0
+        )
+        size = wire.HEADER_SIZE + len(query.question) + len(self.records) + len(opt)
+        if self.truncated or size > room:
+            head = _HEADER.pack(query.id, flags | wire.TC, 1, 0, 0, bool(opt))
+            return head + query.question + opt
+        records = bytearray(self.records)
+        for at in self.ttls:
+            (ttl_s,) = struct.unpack_from("!I", records, at)
+            struct.pack_into("!I", records, at, max(0, ttl_s - int(age_s)))
+        answers, authority, additional = self.counts
+        head = _HEADER.pack(query.id, flags, 1, answers, authority, additional + bool(opt))
+        return head + query.question + records + opt
+
+
+def read(octets: bytes, sent: bytes) -> Relayed | None:
+    """The reply to the query that was sent; `None` for what is none, or is not well-formed."""
+    if len(octets) < wire.HEADER_SIZE or octets[:2] != sent[:2]:
+        return None
+    _, flags, questions, answers, authority, additional = _HEADER.unpack_from(octets)
+    if not flags & wire.QR or flags & wire.OPCODE:
+        return None
+    rcode = flags & 0xF
+    if not questions and rcode in _FAILURES and len(octets) == wire.HEADER_SIZE:
+        return Relayed(rcode)
+    end = _question_end(sent)
+    if questions != 1 or octets[wire.HEADER_SIZE : end] != sent[wire.HEADER_SIZE : end]:
+        return None
+    if flags & wire.TC:
+        return Relayed(rcode, truncated=True)
+    try:
+        return _records(octets, end, rcode, (answers, authority, additional))
+    except (IndexError, struct.error):
+        return None
+
+
+def print_of(packet: bytes) -> bytes:
+    """What tells a query of ours from others: its id, and the question, letter by letter."""
+    return packet[:2] + packet[wire.HEADER_SIZE : _question_end(packet)]
+
+
+def _question_end(sent: bytes) -> int:
+    at = wire.HEADER_SIZE
+    while sent[at]:
+        at += 1 + sent[at]
+    return at + 5
+
+
+def _records(octets: bytes, start: int, rcode: int, counts: tuple[int, int, int]) -> Relayed | None:
+    """Walk over all records: their TTLs, and where the OPT is."""
+    ttls: list[int] = []
+    life_s, at, end = MAX_LIFE_S, start, len(octets)
+    negative_life_s = 0
+    kept = [0, 0, 0]
+    for section, count in enumerate(counts):
+        for _ in range(count):
+            owner = at
+            at = _owner_end(octets, at)
+            kind, _, ttl_s, size = _RECORD.unpack_from(octets, at)
+            fixed, at = at, at + _RECORD.size + size
+            if at > len(octets):
+                return None
+            if kind == wire.OPT and section == 2:
+                rcode |= ttl_s >> 24 << 4
+                end = min(end, owner)  # what follows could point behind it, and goes, too
+                continue
+            if owner >= end:
+                continue
+            kept[section] += 1
+            ttls.append(fixed + _TTL_AT - start)
+            life_s = min(life_s, ttl_s)
+            if kind == wire.SOA and section == 1 and size > _MINIMUM_SIZE:
+                minimum = int.from_bytes(octets[at - _MINIMUM_SIZE : at], "big")
+                negative_life_s = min(ttl_s, minimum, MAX_NEGATIVE_LIFE_S)
+    if at != len(octets):
+        return None
+    if rcode not in (wire.NOERROR, wire.NXDOMAIN):
+        life_s = 0
+    elif rcode == wire.NXDOMAIN or not kept[0]:
+        life_s = negative_life_s
+    found = (kept[0], kept[1], kept[2])
+    return Relayed(rcode, found, octets[start:end], tuple(ttls), life_s)
+
+
+def _owner_end(octets: bytes, start: int) -> int:
+    """The offset after a record's owner, whose pointer must lead back."""
+    at = start
+    while length := octets[at]:
+        if length >= 0xC0:
+            if (length & 0x3F) << 8 | octets[at + 1] >= start:
+                raise IndexError("a pointer that leads nowhere")
+            return at + 2
+        at += 1 + length
+        if length > wire.MAX_LABEL or at - start >= wire.MAX_NAME:
+            raise IndexError("no name")
+    return at + 1
+
+
+def nameservers(resolv_conf: str) -> tuple[str, ...]:
+    """The addresses in the text of `/etc/resolv.conf`."""
+    lines = (line.split() for line in resolv_conf.splitlines())
+    return tuple(words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1)
