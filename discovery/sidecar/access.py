@@ -1,0 +1,89 @@
+"""What surrounds every answer: which hosts may ask, and the age and index headers.
+
+Rule 1: a request whose Host header has a name that is not ours is refused, so that a web page
+cannot read us by DNS rebinding. That needs a name: an address is where the client connected to. A
+client that sends no Host header is no browser.
+Rule 2: every answer has `X-Discovery-Age` (seconds) and `X-Discovery-Index`; a handler that knows
+the age of what it says better than the whole snapshot's sets its own.
+"""
+
+import ipaddress
+from collections.abc import Callable, Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from discovery.errors import ForeignHost
+from discovery.model import Snapshot
+
+AGE = "X-Discovery-Age"
+INDEX = "X-Discovery-Index"
+
+
+class HostCheck:
+    """Passes requests for localhost, for any address, and for `allowed` hosts."""
+
+    def __init__(
+        self, app: ASGIApp, allowed: Collection[str], refuse: Callable[[ForeignHost], Response]
+    ) -> None:
+        self._app = app
+        self._allowed = frozenset(host.lower().rstrip(".") for host in allowed)
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403, or pass on."""
+        written = Headers(scope=scope).get("host") if scope["type"] == "http" else None
+        if written is None or self._is_ours(_host(written)):
+            await self._app(scope, receive, send)
+            return
+        why = ForeignHost(f"host {written!r} is not ours: add it to allowed_hosts if it should be")
+        await self._refuse(why)(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        return host == "localhost" or host in self._allowed or _is_address(host)
+
+
+class AgeAndIndex:
+    """Adds the two headers where the answer has none of its own."""
+
+    def __init__(
+        self, app: ASGIApp, snapshot: Callable[[], Snapshot], clock: Callable[[], float]
+    ) -> None:
+        self._app = app
+        self._snapshot = snapshot
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and complete the head of the answer."""
+
+        async def completed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                snapshot = self._snapshot()
+                headers = MutableHeaders(scope=message)
+                headers.setdefault(AGE, seconds(self._clock() - snapshot.observed_at))
+                headers.setdefault(INDEX, str(snapshot.index))
+            await send(message)
+
+        await self._app(scope, receive, completed)
+
+
+def seconds(age_s: float) -> str:
+    """An age as the header has it; before the first snapshot it is as old as the epoch."""
+    return f"{max(0.0, age_s):.3f}"
+
+
+def _host(written: str) -> str:
+    """The host of `host`, `host:port` or `[::1]:port`, folded."""
+    text = written.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].rstrip(".")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,188 @@
+"""The HTTP interface: a read-only view of one resolver that knows whole clusters.
+
+Rule 1: a handler reads the snapshot once, so that its body, age and index belong together.
+Rule 2: bodies are made by `documents`; every error is one too, and nothing answers with HTML.
+Rule 3: no handler blocks the event loop; names are looked up in memory, never asked of a source.
+"""
+
+import difflib
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from discovery import documents
+from discovery.client.resolver import Resolver
+from discovery.documents import Document
+from discovery.errors import DiscoveryError, MethodNotAllowed, UnknownPath
+from discovery.model import Service, Snapshot
+from discovery.names import Name, endpoints_at
+from discovery.sidecar.access import AGE, INDEX, AgeAndIndex, HostCheck, seconds
+from discovery.sidecar.lookup import any_loaded, known
+from discovery.sidecar.waits import Waits
+
+_log = logging.getLogger("discovery")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The handlers. `missing` says in sentences what is not ready, nothing when all is."""
+
+    resolver: Resolver
+    waits: Waits
+    missing: Callable[[], Sequence[str]]
+    zone: str = "ecs.internal"
+    clock: Callable[[], float] = time.time
+
+    def routes(self) -> list[Route]:
+        """The paths of the interface."""
+        return [
+            Route("/v1/services", self.services),
+            Route("/v1/services/{name:path}", self.service),
+            Route("/v1/endpoints/{name:path}", self.endpoints),
+            Route("/v1/pick/{name:path}", self.pick),
+            Route("/v1/explain/{name:path}", self.explain),
+            Route("/v1/snapshot", self.snapshot),
+            Route("/v1/watch/{name:path}", self.watch),
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+        ]
+
+    async def services(self, request: Request) -> Response:
+        """Every service, with counts and ports."""
+        snapshot = any_loaded(self.resolver.snapshot)
+        return _json(documents.services(snapshot, self.clock()), _headers(snapshot))
+
+    async def service(self, request: Request) -> Response:
+        """One service: endpoints of every port and their use, exclusions, ports, age."""
+        snapshot, _, service = self._found(request)
+        usage = self.resolver.usage(service)
+        body = documents.service(service, snapshot, self.clock(), usage)
+        return _json(body, self._headers_of(service, snapshot))
+
+    async def endpoints(self, request: Request) -> Response:
+        """The endpoints at the port that the name asks for; may wait for a change."""
+        answer = self._endpoints(request)  # what is wrong with the name is said before any wait
+        return self._endpoints(request) if await self.waits.for_query(request) else answer
+
+    async def pick(self, request: Request) -> Response:
+        """One endpoint, balanced."""
+        snapshot, _, service = self._found(request)
+        body = documents.endpoint(await self.resolver.apick(_text(request)))
+        return _json(body, self._headers_of(service, snapshot))
+
+    async def explain(self, request: Request) -> Response:
+        """Every task, kept or dropped, and why."""
+        snapshot, _, service = self._found(request)
+        return _json(documents.explanation(service), self._headers_of(service, snapshot))
+
+    async def snapshot(self, request: Request) -> Response:
+        """Everything, for followers; may wait for a change."""
+        await self.waits.for_query(request)
+        snapshot = any_loaded(self.resolver.snapshot)
+        return _json(documents.snapshot(snapshot, self.clock()), _headers(snapshot))
+
+    async def watch(self, request: Request) -> Response:
+        """Server-sent events: the endpoints now, and whenever they change."""
+        self._endpoints(request)  # what is wrong with the name is this answer's error
+        text = _text(request)
+
+        def now() -> Document:
+            snapshot = self.resolver.snapshot
+            try:
+                name, service = known(snapshot, text, self.zone, self.clock())
+                return self._endpoints_body(text, snapshot, name, service)
+            except DiscoveryError as error:
+                return documents.error(error)
+
+        return self.waits.events(now)
+
+    async def health(self, request: Request) -> Response:
+        """Alive."""
+        return _json(documents.alive())
+
+    async def ready(self, request: Request) -> Response:
+        """Whether the first snapshot is loaded and the listeners are bound, or what is missing."""
+        missing = self.missing()
+        return _json(documents.readiness(missing), status=503 if missing else 200)
+
+    def _found(self, request: Request) -> tuple[Snapshot, Name, Service]:
+        snapshot = self.resolver.snapshot
+        name, service = known(snapshot, _text(request), self.zone, self.clock())
+        return snapshot, name, service
+
+    def _endpoints(self, request: Request) -> Response:
+        snapshot, name, service = self._found(request)
+        body = self._endpoints_body(_text(request), snapshot, name, service)
+        return _json(body, self._headers_of(service, snapshot))
+
+    def _endpoints_body(
+        self, text: str, snapshot: Snapshot, name: Name, service: Service
+    ) -> Document:
+        only = endpoints_at(service, name)
+        return documents.endpoints(service, snapshot, self.clock(), name=text, only=only)
+
+    def _headers_of(self, service: Service, snapshot: Snapshot) -> dict[str, str]:
+        return _headers(snapshot) | {AGE: seconds(snapshot.age_s(service, self.clock()))}
+
+
+def application(answers: Answers, allowed_hosts: Collection[str] = ()) -> ASGIApp:
+    """The ASGI application. `allowed_hosts` are names taken in Host besides localhost."""
+    routes = answers.routes()
+    paths = [route.path.replace(":path", "") for route in routes]
+
+    def on_http_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            return _error(MethodNotAllowed(f"{request.method} is not allowed here: use GET"))
+        near = difflib.get_close_matches(request.url.path, paths, n=3, cutoff=0.3)
+        return _error(UnknownPath(request.url.path, near or paths))
+
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            DiscoveryError: _on_error,
+            HTTPException: on_http_error,
+            Exception: _on_mistake,
+        },
+    )
+    app.router.redirect_slashes = False
+    # Around all of Starlette, whose own middleware would leave out answers to our mistakes.
+    checked = HostCheck(app, allowed_hosts, _error)
+    return AgeAndIndex(checked, lambda: answers.resolver.snapshot, answers.clock)
+
+
+def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DiscoveryError)
+    return _error(error)
+
+
+def _on_mistake(request: Request, error: Exception) -> Response:
+    # Starlette raises it again for the server's log; the client learns no more than this.
+    return _error(DiscoveryError("a mistake of ours; the log has more"))
+
+
+def _error(error: DiscoveryError) -> Response:
+    headers = {"Allow": "GET, HEAD"} if isinstance(error, MethodNotAllowed) else {}
+    return _json(documents.error(error), headers, error.status)
+
+
+def _json(body: Document, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    content = msgspec.json.encode(body) + b"\n"
+    return Response(content, status, headers, media_type="application/json")
+
+
+def _headers(snapshot: Snapshot) -> dict[str, str]:
+    return {INDEX: str(snapshot.index)}
+
+
+def _text(request: Request) -> str:
+    text: str = request.path_params["name"]
+    return text

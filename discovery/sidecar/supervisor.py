@@ -1,0 +1,150 @@
+"""The sidecar as one object: a resolver of whole clusters, a DNS server and an HTTP server.
+
+Rule 1: addresses are bound before anything is read, so that a taken port is said at once.
+Rule 2: a source that fails at the start is tried again and again; readiness says why.
+Rule 3: while draining it is not ready and answers as before; what answers ends before what reads.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from discovery.client.resolver import Resolver
+from discovery.client.upstreams import Upstreams
+from discovery.dns.server import DnsServer
+from discovery.errors import AddressUnusable
+from discovery.events import Listeners
+from discovery.settings import Address, Settings
+from discovery.sidecar.app import Answers, application
+from discovery.sidecar.listening import HttpServer, unusable
+from discovery.sidecar.resolvers import routes
+from discovery.sidecar.waits import Waits
+from discovery.sources.base import Source
+
+# The DNS thread waits this long for a thread that computes; the default of 5 ms is felt.
+SWITCH_INTERVAL_S = 0.0005
+
+
+class Sidecar:
+    """Serves what a resolver knows, from `start` (or `with`) to `close`.
+
+    `source` replaces the one that the settings name; the sidecar closes it. Methods are for the
+    thread that made it, `missing` for any.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        source: Source | None = None,
+        listeners: Listeners | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        listeners = listeners or Listeners()
+        self._settings = settings
+        self._draining = False
+        self.resolver = Resolver(
+            source=source, settings=settings, whole=True, listeners=listeners, clock=clock
+        )
+        self._dns = DnsServer(
+            (settings.dns.host, settings.dns.port),
+            lambda: self.resolver.snapshot,
+            zone=settings.zone,
+            ttl_s=settings.ttl_s,
+            negative_ttl_s=settings.negative_ttl_s,
+            ordering=settings.dns_order,
+            forward=routes(settings.forward, settings.dns),
+            clients=settings.dns_clients or None,
+            clock=clock,
+            listeners=listeners,
+        )
+        self._dns_bound = False
+        self._waits = Waits(self.resolver)
+        answers = Answers(self.resolver, self._waits, self.missing, settings.zone, clock)
+        self._http = HttpServer(application(answers, settings.allowed_hosts), settings.http)
+        self._upstreams = Upstreams(self.resolver, settings.upstreams)
+
+    @property
+    def dns_address(self) -> Address:
+        """Where the DNS server listens."""
+        return Address(*self._dns.address[:2])
+
+    @property
+    def http_address(self) -> Address:
+        """Where the HTTP server listens."""
+        return self._http.address
+
+    @property
+    def upstream_addresses(self) -> tuple[Address, ...]:
+        """Where the upstreams' ports are, in the order of the setting."""
+        return self._upstreams.addresses
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its servers were started and have not ended."""
+        return self._dns_bound and self._http.is_alive
+
+    def missing(self) -> tuple[str, ...]:
+        """What keeps it from being ready, in sentences; nothing when it is ready."""
+        if self._draining:
+            return ("it is stopping",)
+        listeners = (
+            () if self._dns_bound else (f"dns: {self._settings.dns} is not bound yet",)
+        ) + (() if self._http.is_up else (f"http: {self._settings.http} is not bound yet",))
+        return (*listeners, *self.resolver.unready)
+
+    def start(self) -> None:
+        """Bind, begin to read, and return. Raises `AddressUnusable`."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        try:
+            self._bind(self._settings.dns, "--dns", self._dns.start)
+            self._dns_bound = True
+            self._bind(self._settings.http, "--http", self._http.start)
+            self._start_upstreams()
+        except AddressUnusable:
+            self.close()
+            raise
+        self.resolver.start()
+
+    def drain(self) -> None:
+        """Be not ready from now on, while answers go on."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Stop answering, then reading; safe to call twice."""
+        self._draining = True
+        self._waits.end()
+        self._upstreams.close()
+        self._http.close()
+        self._dns.close()
+        self._dns_bound = False
+        self.resolver.close()
+
+    def _bind(self, address: Address, flag: str, start: Callable[[], object]) -> None:
+        try:
+            start()
+        except OSError as error:
+            raise unusable(address, flag, error) from error
+
+    def _start_upstreams(self) -> None:
+        if not self._settings.upstreams:
+            return
+        try:
+            self._upstreams.start()
+        except OSError as error:
+            taken = [u for u in self._settings.upstreams if str(u.address) == error.filename]
+            raise unusable(taken[0].address, "--upstream", error) from error
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
