@@ -1,0 +1,152 @@
+"""What a test or a user does to the local ECS besides the AWS API, in Python and under `/_local/`.
+
+Everything here runs on the server's thread. The HTTP paths take and answer JSON:
+`GET /` summary · `GET|DELETE /calls` · `GET|POST|DELETE /faults` · `POST /instances` ·
+`POST /populate` · `POST /kill-process` · `POST /lose-host` · `POST /throttle` · `POST /roles`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from discovery.local import clusters, instances, lifecycle
+from discovery.local.errors import ApiError
+from discovery.local.faults import KINDS
+from discovery.local.instances import HostOptions
+from discovery.local.populate import populate
+from discovery.local.region import Regions
+from discovery.local.state import ENDED, Document
+from discovery.local.throttle import Throttle
+from discovery.local.world import Runtime
+
+
+@dataclass(slots=True)
+class Control:
+    """The levers of one server."""
+
+    regions: Regions
+    runtime: Runtime
+    throttle: Throttle
+    calls: Counter[str]
+
+    def add_cluster(
+        self,
+        name: str,
+        region: str | None = None,
+        account: str | None = None,
+        simulated: bool = False,
+    ) -> str:
+        """Create a cluster, unless there is one of that name; returns its ARN."""
+        world = self.regions.at(region, account).world
+        made = clusters.create_cluster(world, {"clusterName": name})["cluster"]
+        world.cluster(name).simulated |= simulated
+        return str(made["clusterArn"])
+
+    def add_instances(
+        self,
+        cluster: str,
+        count: int = 1,
+        region: str | None = None,
+        account: str | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Add hosts; returns their ARNs."""
+        world = self.regions.at(region, account).world
+        found = world.cluster(cluster)
+        chosen = HostOptions(**options)
+        return [instances.add(world, found, chosen).arn for _ in range(count)]
+
+    def populate(
+        self, cluster: str = "default", region: str | None = None, **sizes: Any
+    ) -> Document:
+        """Simulated services and tasks at scale; see `populate.py`."""
+        world = self.regions.at(region).world
+        self.add_cluster(cluster, region)
+        return populate(world, world.cluster(cluster), **sizes)
+
+    def kill_process(self, task_arn: str) -> None:
+        """SIGKILL a task's processes, as a crash would."""
+        _, task = self.regions.task(task_arn)
+        for container in task.containers:
+            if container.process is not None:
+                self.runtime.launcher.signal(container.process, signal.SIGKILL)
+
+    def lose_host(self, container_instance_arn: str) -> None:
+        """A host dies; its tasks stay RUNNING until ECS gives them up."""
+        region, instance = self.regions.instance(container_instance_arn)
+        instance.agent_connected = False
+        instance.version += 1
+        region.world.on_instance(instance)
+        for task in list(instance.tasks.values()):
+            if task.status != ENDED:
+                lifecycle.lose(region.world, task)
+
+    def add_role(self, arn: str, external_id: str) -> None:
+        """Declare a role that is only assumed with this external id."""
+        self.regions.identities.add_role(arn, external_id)
+
+    def summary(self) -> Document:
+        """Clusters with their counts, by account and region."""
+        found = []
+        for region in self.regions:
+            state = region.world.state
+            for cluster in state.clusters.values():
+                tasks = Counter(task.status for task in cluster.tasks.values())
+                found.append(
+                    {
+                        "account": state.account,
+                        "region": state.region,
+                        "cluster": cluster.name,
+                        "instances": len(cluster.instances),
+                        "services": len(cluster.services),
+                        "tasks": dict(tasks),
+                    }
+                )
+        return {"url": self.runtime.url, "clusters": found}
+
+    def http(self, method: str, path: str, body: bytes) -> Document:
+        """One request under `/_local/`; ApiError for what is not understood."""
+        act: Callable[[Document], Document] | None = {
+            ("GET", ""): lambda given: self.summary(),
+            ("GET", "calls"): lambda given: {"calls": dict(self.calls)},
+            ("DELETE", "calls"): lambda given: _done(self.calls.clear),
+            ("GET", "faults"): lambda given: self._faults(),
+            ("DELETE", "faults"): lambda given: _done(self.runtime.faults.clear),
+            ("POST", "faults"): self._fault,
+            ("POST", "instances"): lambda given: {"arns": self.add_instances(**given)},
+            ("POST", "populate"): lambda given: self.populate(**given),
+            ("POST", "kill-process"): lambda given: _done(self.kill_process, given["task"]),
+            ("POST", "lose-host"): lambda given: _done(self.lose_host, given["containerInstance"]),
+            ("POST", "throttle"): self._throttle,
+            ("POST", "roles"): lambda given: _done(
+                self.add_role, given["arn"], given["externalId"]
+            ),
+        }.get((method, path.strip("/")))
+        if act is None:
+            raise ApiError("NotFound", f"no {method} /_local/{path}", 404)
+        try:
+            given = msgspec.json.decode(body or b"{}", type=dict[str, Any])
+            return act(given)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ApiError("BadRequest", str(error), 400) from error
+
+    def _faults(self) -> Document:
+        return {"faults": [each.document() for each in self.runtime.faults], "kinds": KINDS}
+
+    def _fault(self, given: Document) -> Document:
+        return self.runtime.faults.on(**given).document()
+
+    def _throttle(self, given: Document) -> Document:
+        self.throttle.enabled = bool(given["enabled"])
+        return {"enabled": self.throttle.enabled}
+
+
+def _done(act: Callable[..., None], *arguments: Any) -> Document:
+    act(*arguments)
+    return {}
