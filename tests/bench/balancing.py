@@ -1,0 +1,336 @@
+"""What balancing costs: `python -m tests.bench.balancing` writes its section of RESULTS.md.
+
+Everything is measured in one run on one machine, our ways beside the bare ones.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from discovery import AsyncDiscoveryTransport, DiscoveryTransport, FixedSource, Resolver
+from discovery.client.upstreams import Upstreams
+from discovery.model import ClusterReading, Endpoint, Observation, Port, Service
+from discovery.settings import Address, Upstream
+from tests.bench.echo import ECHO, REQUEST
+from tests.bench.results import write_section
+
+ROUNDS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    value: str
+    goal: str = ""
+    holds: bool | None = None
+
+    def __str__(self) -> str:
+        verdict = "" if self.holds is None else ("holds" if self.holds else "missed")
+        return f"| {self.name} | {self.value} | {self.goal} | {verdict} |"
+
+
+def resolver_of(*ports: int) -> Resolver:
+    """A resolver that knows the service `web` with endpoints on these ports of loopback."""
+    endpoints = tuple(
+        Endpoint("127.0.0.1", port, container_port=80, task_arn=f"task/{n}", service="web")
+        for n, port in enumerate(ports)
+    )
+    known = Service("web", "demo", endpoints=endpoints, ports=(Port(80),), default_port=Port(80))
+    now = time.time()
+    reading = ClusterReading("demo", (known,), complete=True)
+    return Resolver(source=FixedSource(Observation(now, (reading,))))
+
+
+def per_call_us(call: Callable[[], object], times: int) -> float:
+    """The best of a few rounds, in microseconds a call."""
+
+    def one_round() -> float:
+        began = time.perf_counter()
+        for _ in range(times):
+            call()
+        return 1e6 * (time.perf_counter() - began) / times
+
+    return min(one_round() for _ in range(ROUNDS))
+
+
+def picks() -> Iterator[Row]:
+    """`resolver.pick`, name to endpoint, with the default policy and known latencies."""
+    for count in (10, 1_000):
+        with resolver_of(*range(1, count + 1)) as resolver:
+            resolver.pick("web")
+            for pool in resolver._balancer.pools:
+                for member in pool.members:
+                    member.sample(0.01 + 0.001 * random.random(), time.monotonic())
+            took_us = per_call_us(lambda: resolver.pick("web"), 20_000)
+        yield Row(f"a pick of {count:,} endpoints", f"{took_us:.2f} µs", "≤ 2.5", took_us <= 2.5)
+
+
+@contextlib.contextmanager
+def servers(count: int) -> Iterator[tuple[list[int], Callable[[], int]]]:
+    """One process that answers on so many ports, and how many connections it has taken."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", ECHO, str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        to, back = process.stdin, process.stdout
+        ports = [int(port) for port in back.readline().split()]
+
+        def taken() -> int:
+            to.write("?\n")
+            to.flush()
+            return int(back.readline())
+
+        try:
+            yield ports, taken
+        finally:
+            process.terminate()
+
+
+def requests() -> Iterator[Row]:
+    """A request through the transport beside bare httpx, in turns, to one endpoint."""
+    with (
+        servers(1) as ((port,), _),
+        resolver_of(port) as resolver,
+        httpx.Client(trust_env=False) as bare,
+        httpx.Client(transport=DiscoveryTransport(resolver), trust_env=False) as ours,
+    ):
+        here, there = f"http://127.0.0.1:{port}/", "http://web/"
+        plain, added = [], []
+        for _ in range(200):
+            bare.get(here), ours.get(there)
+        for _ in range(15):
+            one = per_round(lambda: bare.get(here))
+            plain.append(one)
+            added.append(per_round(lambda: ours.get(there)) - one)
+    base, more = statistics.median(plain), statistics.median(added)
+    value = f"{more:+.0f} µs on {base:.0f} µs ({100 * more / base:+.1f} %)"
+    yield Row("a request over bare httpx", value, "≤ 5 % or 30 µs", more <= max(30.0, 0.05 * base))
+
+
+def per_round(call: Callable[[], object], times: int = 200) -> float:
+    """The median time of a call, in microseconds."""
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - began)
+    return 1e6 * statistics.median(took)
+
+
+def connections() -> Iterator[Row]:
+    """New connections for 1,000 requests, one after the other, over 50 endpoints, once warm."""
+    with servers(50) as (ports, taken), resolver_of(*ports) as resolver:
+        turns = iter(range(10**9))
+        with httpx.Client(trust_env=False) as bare:
+            new = _new_connections(
+                lambda: bare.get(f"http://127.0.0.1:{ports[next(turns) % 50]}/"), taken
+            )
+        yield Row("new connections in 1,000 requests over 50 endpoints, bare httpx", f"{new}")
+        transport = DiscoveryTransport(resolver)
+        with httpx.Client(transport=transport, trust_env=False) as ours:
+            new = _new_connections(lambda: ours.get("http://web/"), taken)
+        yield Row("the same, ours", f"{new}", "≤ 1", new <= 1)
+
+
+def _new_connections(call: Callable[[], object], taken: Callable[[], int]) -> int:
+    for _ in range(300):
+        call()
+    before = taken()
+    for _ in range(1_000):
+        call()
+    return taken() - before
+
+
+def in_flight() -> Iterator[Row]:
+    """What is left in flight after 10,000 requests that end in every way there is."""
+    with servers(4) as (ports, _), socket.create_server(("127.0.0.1", 0)) as closed:
+        refusing = closed.getsockname()[1]
+        closed.close()
+        for title, act in (("threads", _abuse_threads), ("event loop", _abuse_loop)):
+            with resolver_of(*ports, refusing) as resolver:
+                act(resolver, 5_000)
+                left = sum(m.in_flight for p in resolver._balancer.pools for m in p.members)
+            name = f"in flight after 5,000 cancels, errors and unread bodies, {title}"
+            yield Row(name, f"{left}", "0", left == 0)
+
+
+def _abuse_threads(resolver: Resolver, count: int) -> None:
+    with httpx.Client(transport=DiscoveryTransport(resolver), trust_env=False) as client:
+
+        def work(seed: int) -> None:
+            chance = random.Random(seed)
+            for _ in range(count // 5):
+                with contextlib.suppress(httpx.HTTPError):
+                    _abuse(client, chance)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _abuse(client: httpx.Client, chance: random.Random) -> None:
+    way = chance.choice(["read", "unread", "break", "timeout"])
+    path = {"break": "break", "timeout": "slow"}.get(way, "large")
+    timeout = 0.001 if way == "timeout" else 5.0
+    with client.stream("POST", f"http://web/{path}", timeout=timeout) as response:
+        if way != "unread":
+            response.read()
+
+
+def _abuse_loop(resolver: Resolver, count: int) -> None:
+    chance = random.Random(7)
+
+    async def one(client: httpx.AsyncClient) -> None:
+        way = chance.choice(["read", "unread", "break", "cancel"])
+        path = {"break": "break", "cancel": "slow"}.get(way, "large")
+
+        async def ask() -> None:
+            async with client.stream("POST", f"http://web/{path}") as response:
+                if way != "unread":
+                    await response.aread()
+
+        with contextlib.suppress(httpx.HTTPError, TimeoutError):
+            await asyncio.wait_for(ask(), chance.random() / 100 if way == "cancel" else 5.0)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for _ in range(count // 10):
+            await one(client)
+
+    async def all_of_it() -> None:
+        transport = AsyncDiscoveryTransport(resolver)
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+            await asyncio.gather(*(work(client) for _ in range(10)))
+
+    asyncio.run(all_of_it())
+
+
+@contextlib.contextmanager
+def through_ours(port: int) -> Iterator[int]:
+    """Our listener in a process of its own, as the sidecar is one."""
+    program = "from tests.bench.balancing import serve; import sys; serve(int(sys.argv[1]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(port)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def serve(port: int) -> None:
+    """Listen for one service until ended."""
+    with resolver_of(port) as resolver:
+        listeners = Upstreams(resolver, [Upstream("web", Address("127.0.0.1", 0))])
+        listeners.start()
+        print(listeners.addresses[0].port, flush=True)
+        threading.Event().wait()
+
+
+@contextlib.contextmanager
+def through_haproxy(port: int) -> Iterator[int]:
+    """HAProxy in TCP mode, one thread."""
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        mine = free.getsockname()[1]
+        free.close()
+        config = Path(folder, "haproxy.cfg")
+        config.write_text(
+            "global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 1s\n"
+            "  timeout client 1m\n  timeout server 1m\n"
+            f"listen web\n  bind 127.0.0.1:{mine}\n  server one 127.0.0.1:{port}\n"
+        )
+        with subprocess.Popen(["haproxy", "-db", "-f", str(config)]) as process:
+            time.sleep(0.5)
+            try:
+                yield mine
+            finally:
+                process.terminate()
+
+
+def listener() -> Iterator[Row]:
+    """A round trip and bytes through the upstream's port, beside none and, if here, HAProxy."""
+    ways: dict[str, Callable[[int], Any]] = {
+        "no listener": contextlib.nullcontext,
+        "our listener": through_ours,
+    }
+    if any(os.access(Path(p, "haproxy"), os.X_OK) for p in os.environ["PATH"].split(os.pathsep)):
+        ways["HAProxy"] = through_haproxy
+    with servers(1) as ((port,), _):
+        for title, way in ways.items():
+            with way(port) as entry:
+                took_us, rate = _round_trips(entry), _bulk_mb_s(entry)
+                fresh_us = _fresh_us(entry)
+            yield Row(
+                f"{title}: round trip, new connection and round trip, bulk",
+                f"{took_us:.0f} µs, {fresh_us:.0f} µs, {rate:.0f} MB/s",
+            )
+
+
+def _round_trips(port: int) -> float:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return per_round(lambda: _ask(connection), 3_000)
+
+
+def _fresh_us(port: int) -> float:
+    def fresh() -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            _ask(connection)
+
+    return per_round(fresh, 1_000)
+
+
+def _ask(connection: socket.socket) -> None:
+    connection.sendall(REQUEST)
+    assert connection.recv(65_536)
+
+
+def _bulk_mb_s(port: int, size: int = 256_000_000) -> float:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /bulk/%d HTTP/1.1\r\n\r\n" % size)
+        began, left = time.perf_counter(), size
+        while left > 0:
+            left -= len(connection.recv(1 << 18))
+        return size / 1e6 / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Everything, once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4_096)), hard))
+    rows = []
+    for measure in (picks, requests, connections, in_flight, listener):
+        for row in measure():
+            print(row, flush=True)
+            rows.append(row)
+    note = f"Python {sys.version.split()[0]}, httpx {httpx.__version__}, {os.cpu_count()} cores."
+    head = ["| what | measured | goal | |", "|---|---|---|---|"]
+    write_section("Balancing: costs", [note, "", *head, *map(str, rows)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""RESULTS.md: one section a benchmark, each written by its benchmark only."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+_HEAD = "# What was measured\n\nEach section is written by the benchmark that it names.\n"
+
+
+def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:
+    """Write this section anew, and leave the others as they are."""
+    text = path.read_text() if path.exists() else _HEAD
+    section = f"## {title}\n\n" + "\n".join(lines).strip() + "\n"
+    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    if pattern.search(text):
+        text = pattern.sub(lambda _: section + "\n", text)
+    else:
+        text = text.rstrip() + "\n\n" + section
+    path.write_text(text.rstrip() + "\n")

@@ -1,0 +1,50 @@
+"""What a task of the end-to-end tests runs: an HTTP server that can be told to fail.
+
+`GET /` answers its process id. After `POST /fail` every `GET` is a 500, and after `POST /work` no
+more. It is killed by SIGTERM at once, in the middle of whatever it does, as many programs are; only
+an answer leaves in one piece, since a body that is cut off after its head can be mended by nobody.
+"""
+
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers over connections that are kept."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body in one write
+    failing = False
+
+    def do_GET(self) -> None:
+        """The process id, or an error."""
+        self._answer(500 if Handler.failing else 200)
+
+    def do_POST(self) -> None:
+        """Fail from now on, or work, or take what is posted."""
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.path in ("/fail", "/work"):
+            Handler.failing = self.path == "/fail"
+        self._answer(200)
+
+    def _answer(self, status: int) -> None:
+        body = str(os.getpid()).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Silence."""
+
+
+class Server(ThreadingHTTPServer):
+    """Many connections at once."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
+if __name__ == "__main__":
+    Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()

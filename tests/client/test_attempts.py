@@ -1,0 +1,252 @@
+"""When a request is attempted again, where, and when not."""
+
+from collections.abc import Callable
+from random import Random
+
+import httpx
+import pytest
+
+from discovery.balancing.budget import RetryBudget
+from discovery.balancing.pool import Pool
+from discovery.balancing.round_robin import RoundRobin
+from discovery.client.attempts import (
+    Answered,
+    Ask,
+    Failed,
+    Pause,
+    Result,
+    Retrying,
+    Route,
+    Send,
+    attempts,
+)
+from discovery.client.kits import answered
+from discovery.errors import NoEndpoints
+from discovery.model import Endpoint
+from tests.balancing.made import endpoints
+from tests.made import FakeClock, endpoint
+
+GET, POST = Ask(idempotent=True), Ask(idempotent=False)
+REFUSED = Failed("refused", sent=False)
+BROKEN = Failed("broken", sent=True)
+OK = Answered(200)
+
+
+class Line:
+    """Drives attempts by given results; a pause passes at once."""
+
+    def __init__(self, count: int = 4, among: Callable[[], tuple[Endpoint, ...]] | None = None):
+        self.clock = FakeClock(100.0)
+        self.pool = Pool(RoundRobin, Random(7))
+        self.budget = RetryBudget()
+        self.hurried = 0
+        self.sent: list[Send] = []
+        self.pauses: list[float] = []
+        self.on_pause: Callable[[], None] = lambda: None
+        same = endpoints(count)
+        self.route = Route(
+            self.pool,
+            among or (lambda: same),
+            self.budget.take,
+            self._hurry,
+            self.clock,
+            Random(7),
+        )
+
+    def _hurry(self) -> None:
+        self.hurried += 1
+
+    def run(
+        self, ask: Ask, *results: Result, took_s: float = 0.0, retrying: Retrying | None = None
+    ) -> list[str]:
+        """What was tried, in words, until the conversation ended."""
+        left = list(results)
+        flow = attempts(self.route, ask, retrying or Retrying())
+        step = next(flow)
+        while True:
+            self.clock.now += took_s
+            try:
+                if isinstance(step, Pause):
+                    self.pauses.append(step.seconds)
+                    self.on_pause()
+                    self.clock.now += step.seconds
+                    step = flow.send(None)
+                else:
+                    self.sent.append(step)
+                    step = flow.send(left.pop(0))
+            except StopIteration as end:
+                return [tried.result for tried in end.value]
+
+
+@pytest.mark.parametrize(
+    ("ask", "results", "want"),
+    [
+        (GET, [OK], 1),
+        (GET, [REFUSED, OK], 2),
+        (POST, [REFUSED, OK], 2),
+        (GET, [BROKEN, OK], 2),
+        (POST, [BROKEN], 1),
+        (GET, [Answered(500), OK], 2),
+        (GET, [Answered(503), Answered(502), Answered(504)], 3),
+        (POST, [Answered(503)], 1),
+        (GET, [Answered(501)], 1),
+        (GET, [Answered(404)], 1),
+        (GET, [Answered(429)], 1),
+        (GET, [REFUSED, REFUSED, REFUSED], 3),
+        (Ask(True, replayable=False), [BROKEN], 1),
+        (Ask(True, replayable=False), [Answered(503)], 1),
+        (Ask(True, replayable=False), [REFUSED, OK], 2),
+        (POST, [Failed("connect_timeout", False), Failed("abandoned", False), OK], 3),
+    ],
+)
+def test_a_request_is_repeated_only_where_that_is_safe(
+    ask: Ask, results: list[Result], want: int
+) -> None:
+    """Nothing was sent, or it is idempotent and its body can be sent again; twice at most."""
+    line = Line()
+    assert len(line.run(ask, *results)) == want
+
+
+def test_retries_can_be_switched_off() -> None:
+    """Also where the pool answered a moment ago and one might wait for something better."""
+    line = Line()
+    never = Retrying(most=0)
+    assert len(line.run(GET, OK, retrying=never)) == 1
+    assert len(line.run(GET, REFUSED, OK, retrying=never)) == 1
+
+
+@pytest.mark.parametrize(
+    "written", ["Wed, 21 Oct 99999999999999999999 07:28:00 GMT", "soon", "-1", "Wed, 99 Oct"]
+)
+def test_a_retry_after_that_is_no_time_counts_as_none(written: str) -> None:
+    """A server's mistake is no error of ours."""
+    answer = httpx.Response(503, headers={"retry-after": written})
+    assert answered(answer, now=100.0) == Answered(503, None)
+
+
+def test_each_attempt_goes_elsewhere_at_once() -> None:
+    """While there is somewhere else."""
+    line = Line()
+    line.run(GET, REFUSED, Answered(503), OK)
+    assert len({step.flight.member for step in line.sent}) == 3
+    assert line.pauses == []
+
+
+def test_where_there_is_no_other_endpoint_it_waits() -> None:
+    """A growing pause before the same one is asked again."""
+    line = Line(1)
+    line.run(GET, Answered(503), Answered(503), OK)
+    assert 0 < line.pauses[0] < line.pauses[1] < 0.1
+
+
+def test_retry_after_is_kept_where_there_is_no_other_endpoint() -> None:
+    """The endpoint said when."""
+    line = Line(1)
+    line.run(GET, Answered(503, retry_after_s=3.0), OK)
+    assert line.pauses == [3.0]
+
+
+def test_an_endpoint_that_comes_meanwhile_is_used() -> None:
+    """Attempts look at the endpoints as they are by then."""
+    known = iter([endpoints(1)])
+    line = Line(among=lambda: next(known, endpoints(2)))
+    assert line.run(GET, REFUSED, OK) == ["refused", "status 200"]
+    assert {s.flight.member.endpoint.host for s in line.sent} == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_no_attempt_begins_after_the_time_for_them() -> None:
+    """Ten seconds unless said otherwise."""
+    line = Line()
+    assert line.run(GET, BROKEN, BROKEN, took_s=6.0) == ["broken", "broken"]
+
+
+def test_a_deadline_bounds_all_attempts() -> None:
+    """Each gets what is left."""
+    line = Line()
+    ask = Ask(idempotent=True, deadline_s=2.5)
+    assert line.run(ask, BROKEN, BROKEN, BROKEN, took_s=1.0) == ["broken"] * 3
+    assert [step.left_s for step in line.sent] == [2.5, 1.5, 0.5]
+    assert line.run(ask, BROKEN, took_s=3.0) == ["broken"]
+
+
+def test_the_budget_ends_retries() -> None:
+    """When everything fails, what is tried again is bounded."""
+    line = Line(50)
+    tried = [len(line.run(GET, *[Answered(503)] * 3)) for _ in range(30)]
+    assert sum(tried) == 30 + 10
+
+
+def test_replacements_are_waited_for() -> None:
+    """Where all that is known refuses and answered a moment ago, it goes on for two seconds."""
+    now_known = [endpoints(3)]
+    line = Line(among=lambda: now_known[0])
+    assert line.run(GET, OK) == ["status 200"]
+
+    def news() -> None:
+        if len(line.pauses) == 3:
+            now_known[0] = (endpoint(9),)
+
+    line.on_pause = news
+    assert line.run(POST, *[REFUSED] * 5, OK) == ["refused"] * 5 + ["status 200"]
+    assert line.sent[-1].flight.member.endpoint.host == "10.0.0.9"
+
+
+def test_replacements_that_do_not_come_are_waited_for_once() -> None:
+    """Then the request fails, and later ones fail at once."""
+    line = Line()
+    line.run(GET, OK)
+    tried = line.run(GET, *[REFUSED] * 30)
+    assert len(tried) <= 1 + 10 + 2
+    assert 1.0 < sum(line.pauses) < 2.5
+    line.pauses.clear()
+    assert len(line.run(GET, *[REFUSED] * 3)) <= 3
+    assert line.pauses == []
+
+
+def test_an_error_of_everybody_is_not_waited_for() -> None:
+    """Who answers with errors is not being replaced."""
+    line = Line()
+    line.run(GET, OK)
+    assert line.run(GET, *[Answered(503)] * 3) == ["status 503"] * 3
+    assert line.pauses == []
+
+
+def test_a_refusal_hurries_a_refresh() -> None:
+    """And nothing else does."""
+    line = Line()
+    line.run(GET, Answered(500), BROKEN, OK)
+    assert line.hurried == 0
+    line.run(GET, REFUSED, OK)
+    assert line.hurried == 1
+
+
+@pytest.mark.parametrize("last", [OK, Answered(500), BROKEN, REFUSED])
+def test_only_the_answer_handed_on_stays_in_flight(last: Result) -> None:
+    """Attempts before it, and those without an answer, are over."""
+    line = Line(1)
+    line.run(POST, last) if last is not REFUSED else line.run(POST, *[REFUSED] * 3)
+    (member,) = line.pool.members
+    assert member.in_flight == isinstance(last, Answered)
+
+
+def test_breaking_it_off_ends_the_flight_and_says_nothing_of_health() -> None:
+    """A caller may have reasons of their own; that it took long is known."""
+    line = Line(1)
+    flow = attempts(line.route, GET, Retrying())
+    next(flow)
+    line.clock.now += 3.0
+    flow.close()
+    (member,) = line.pool.members
+    assert member.in_flight == 0
+    assert member.latency_s == 3.0
+    assert member.standing.failures == 0
+
+
+def test_with_nothing_to_try_the_error_is_the_routes() -> None:
+    """Known, but nothing runs."""
+
+    def none() -> tuple[Endpoint, ...]:
+        raise NoEndpoints("web.demo")
+
+    with pytest.raises(NoEndpoints):
+        Line(among=none).run(GET)

@@ -1,0 +1,331 @@
+"""Real tasks come, go, freeze and fail while clients call them: no idempotent request fails.
+
+Boto3 against the local ECS, tasks as real processes, clients in threads, in an event loop, and
+through an upstream's port.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Resolver
+from discovery.client.upstreams import Upstreams
+from discovery.local.server import LocalECS
+from discovery.settings import Address, Settings, Upstream
+
+PROGRAM = Path(__file__).with_name("task_program.py")
+TASKS = 4
+TIMEOUT_S = 1.0
+DEADLINE_S = 30.0
+
+
+class Fleet:
+    """The service `web` on a local ECS, and what can happen to it."""
+
+    def __init__(self, ecs: LocalECS) -> None:
+        self._ecs = ecs
+        self._api: Any = boto3.client(
+            "ecs",
+            endpoint_url=ecs.url,
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+        )
+        self._define()
+        self._api.create_service(
+            cluster="demo", serviceName="web", taskDefinition="web", desiredCount=TASKS
+        )
+        self.settle()
+
+    def _define(self) -> None:
+        container = {
+            "name": "web",
+            "image": "web",
+            "memory": 32,
+            "entryPoint": [sys.executable, "-S", str(PROGRAM)],
+            "portMappings": [{"containerPort": 80, "hostPort": 0}],
+            "stopTimeout": 2,
+        }
+        self._api.register_task_definition(
+            family="web", networkMode="bridge", containerDefinitions=[container]
+        )
+
+    def settle(self) -> None:
+        """Wait until what runs is what is wanted."""
+        self._api.get_waiter("services_stable").wait(
+            cluster="demo", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+        )
+
+    def deploy(self) -> None:
+        """Replace every task by one of a new definition."""
+        self._define()
+        self._api.update_service(cluster="demo", service="web", taskDefinition="web")
+        self.settle()
+
+    def scale(self, count: int) -> None:
+        """Run so many tasks."""
+        self._api.update_service(cluster="demo", service="web", desiredCount=count)
+        self.settle()
+
+    def kill(self) -> None:
+        """End a task's process without a word."""
+        (arn, *_) = self._api.list_tasks(cluster="demo", serviceName="web")["taskArns"]
+        self._ecs.kill_process(arn)
+        self.settle()
+
+    def close(self) -> None:
+        """Close the API's connections."""
+        self._api.close()
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """Four tasks on two hosts."""
+    with LocalECS(listen="127.0.0.1:0") as ecs, pytest.MonkeyPatch.context() as patch:
+        for name, value in ecs.environment().items():
+            patch.setenv(name, value)
+        ecs.add_cluster("demo")
+        ecs.add_instances("demo", 2)
+        made = Fleet(ecs)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def resolver(fleet: Fleet) -> Iterator[Resolver]:
+    """Reads often, since things happen fast here."""
+    with Resolver("demo", settings=Settings(interval_s=0.5)) as made:
+        yield made
+
+
+class Load:
+    """Calls that go on until the block ends, two at a time; `failed` are those that failed."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def run(self, *works: Callable[[], None]) -> None:
+        """Begin."""
+        for work in works:
+            self._threads.append(threading.Thread(target=work))
+            self._threads[-1].start()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether to send another."""
+        return not self._over.wait(0.002)
+
+    def note(self, status: int, body: str) -> None:
+        """An answer came."""
+        self.answers[body] += 1
+        if status != 200:
+            self.failed.append(f"status {status} from {body}")
+
+    def pass_by(self, count: int) -> None:
+        """Wait until so many more requests were answered."""
+        wanted, ends_at = self.answers.total() + count, time.monotonic() + DEADLINE_S
+        while self.answers.total() < wanted:
+            assert time.monotonic() < ends_at, f"no progress: {self.failed[:3]}"
+            threading.Event().wait(0.01)
+
+    def end(self) -> None:
+        """End, and wait for it."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+
+
+def call_from_threads(load: Load, resolver: Resolver) -> None:
+    """Two threads with one client."""
+
+    def work() -> None:
+        with httpx.Client(
+            transport=DiscoveryTransport(resolver), timeout=TIMEOUT_S, trust_env=False
+        ) as client:
+            while load.goes_on:
+                try:
+                    answer = client.get("http://web/")
+                    load.note(answer.status_code, answer.text)
+                except httpx.HTTPError as error:
+                    load.failed.append(f"{type(error).__name__}: {error}")
+
+    load.run(work, work)
+
+
+def call_from_loop(load: Load, resolver: Resolver) -> None:
+    """Two coroutines with one client."""
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while not load._over.is_set():
+            await asyncio.sleep(0.002)
+            try:
+                answer = await client.get("http://web/")
+                load.note(answer.status_code, answer.text)
+            except httpx.HTTPError as error:
+                load.failed.append(f"{type(error).__name__}: {error}")
+
+    async def both() -> None:
+        transport = AsyncDiscoveryTransport(resolver)
+        async with httpx.AsyncClient(
+            transport=transport, timeout=TIMEOUT_S, trust_env=False
+        ) as client:
+            await asyncio.gather(ask(client), ask(client))
+
+    load.run(lambda: asyncio.run(both()))
+
+
+WAYS = {"threads": call_from_threads, "event loop": call_from_loop}
+
+
+@pytest.fixture(params=WAYS)
+def load(request: pytest.FixtureRequest, resolver: Resolver) -> Iterator[Load]:
+    """Calls of each kind in turn, under way already."""
+    made = Load()
+    try:
+        WAYS[request.param](made, resolver)
+        made.pass_by(20)
+        yield made
+    finally:
+        made.end()
+
+
+def test_a_rolling_deployment(fleet: Fleet, load: Load) -> None:
+    """Every task is replaced by another."""
+    before = set(load.answers)
+    fleet.deploy()
+    load.pass_by(50)
+    recent = load.answers.copy()
+    load.pass_by(50)
+    load.end()
+    assert load.failed == []
+    assert not {pid for pid in load.answers if load.answers[pid] > recent[pid]} & before
+
+
+def test_a_killed_task(fleet: Fleet, load: Load) -> None:
+    """In the middle of whatever it does."""
+    fleet.kill()
+    load.pass_by(50)
+    load.end()
+    assert load.failed == []
+
+
+def test_a_frozen_task(load: Load, resolver: Resolver) -> None:
+    """Its kernel goes on to accept connections, and nothing answers."""
+    pid = int(load.answers.most_common(1)[0][0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        load.pass_by(200)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    load.end()
+    assert load.failed == []
+
+
+def test_a_task_that_answers_500(load: Load, resolver: Resolver) -> None:
+    """It is ejected, and the requests that saw it were repeated elsewhere."""
+    wanted = load.answers.most_common(1)[0][0]
+    with httpx.Client(trust_env=False) as direct:
+        urls = [e.url for e in resolver.endpoints("web")]
+        (broken,) = [url for url in urls if direct.get(f"{url}/").text == wanted]
+        direct.post(f"{broken}/fail")
+        try:
+            while "ejected: 5 failures in a row" not in repr(resolver):
+                load.pass_by(20)
+        finally:
+            direct.post(f"{broken}/work")
+    load.end()
+    assert load.failed == []
+
+
+def test_scaling_out_and_in(fleet: Fleet, load: Load) -> None:
+    """New tasks are used, and old ones left, without a failure."""
+    fleet.scale(TASKS + 2)
+    load.pass_by(50)
+    fleet.scale(TASKS)
+    load.pass_by(50)
+    load.end()
+    assert load.failed == []
+
+
+@pytest.fixture
+def port(resolver: Resolver) -> Iterator[int]:
+    """A local port that leads to the service."""
+    upstream = Upstream("web", Address("127.0.0.1", 0))
+    upstreams = Upstreams(resolver, [upstream], random=Random(7))
+    upstreams.start()
+    try:
+        yield upstreams.addresses[0].port
+    finally:
+        upstreams.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
+@pytest.mark.parametrize("event", ["deployment", "killed", "scaling"])
+def test_curl_through_an_upstream(fleet: Fleet, port: int, event: str) -> None:
+    """A client that knows nothing of us, with its own retries for what breaks half-way."""
+    load = Load()
+
+    def work() -> None:
+        curl = ["curl", "-sS", "--max-time", "2", "--retry", "2", "--retry-all-errors"]
+        quick = [*curl, "--retry-delay", "0", "-w", " %{http_code}", f"http://127.0.0.1:{port}/"]
+        while load.goes_on:
+            done = subprocess.run(quick, capture_output=True, text=True, timeout=30)
+            if done.returncode:
+                load.failed.append(done.stderr)
+            else:
+                body, _, status = done.stdout.rpartition(" ")
+                load.note(int(status), body)
+
+    try:
+        load.run(work)
+        load.pass_by(5)
+        if event == "deployment":
+            fleet.deploy()
+        elif event == "killed":
+            fleet.kill()
+        else:
+            fleet.scale(TASKS + 1)
+            fleet.scale(TASKS)
+        load.pass_by(10)
+    finally:
+        load.end()
+    assert load.failed == []
+
+
+def test_a_post_that_may_have_arrived_is_never_sent_again(fleet: Fleet, resolver: Resolver) -> None:
+    """A frozen task has it in its socket; the caller has to decide."""
+    victim = resolver.endpoints("web")[0]
+    with httpx.Client(trust_env=False) as direct:
+        pid = int(direct.get(f"{victim.url}/").text)
+    timed_out = 0
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with httpx.Client(
+            transport=DiscoveryTransport(resolver), timeout=0.3, trust_env=False
+        ) as client:
+            for _ in range(3 * TASKS):
+                with contextlib.suppress(httpx.ReadTimeout):
+                    client.post("http://web/", content=b"once")
+                    continue
+                timed_out += 1
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert timed_out == 1

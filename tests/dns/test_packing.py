@@ -1,0 +1,75 @@
+"""Packed answers say what the general writer says, in every order."""
+
+from collections import Counter
+from random import Random
+
+import dns.message
+import pytest
+
+from discovery.dns import wire
+from discovery.dns.answers import Answer, answer
+from discovery.dns.orders import Ordering
+from discovery.dns.packing import MAX_BODIES, Packed
+from discovery.dns.zone import Zone
+from discovery.model import Service
+from tests.dns.world import APEX, NOW, PAY, SNAPSHOT, many, packet, question, snapshot
+
+
+def asked(name: str, kind: int, *services: Service) -> tuple[wire.Query, Answer]:
+    """A query and what it is answered."""
+    query = wire.read(packet(question(name, kind)))
+    zone = Zone(snapshot(*services) if services else SNAPSHOT, APEX)
+    return query, answer(zone, query.name, query.type, NOW)
+
+
+def read(query: wire.Query, body: wire.Body) -> dns.message.Message:
+    """The reply with this body, as dnspython understands it."""
+    return dns.message.from_wire(wire.reply(query, 0, 0, body, b""), one_rr_per_rrset=True)
+
+
+def shown(message: dns.message.Message) -> tuple[list[str], Counter[str]]:
+    """Its answers in order, and what else there is."""
+    return [str(r) for r in message.answer], Counter(map(str, message.additional))
+
+
+@pytest.mark.parametrize("kind", [wire.A, wire.AAAA, wire.SRV, wire.TXT])
+@pytest.mark.parametrize("name", ["pay.ecs.internal", "orders.ecs.internal"])
+def test_what_fits_is_packed_as_the_writer_does(name: str, kind: int) -> None:
+    """The same records, each order's answers in that order, all pointers right."""
+    query, found = asked(name, kind)
+    packed = Packed(found, query.name, 1_232, "balanced", Random(1).randrange)
+    whole = shown(read(query, found.packed(query.name, 1_232, range(len(found.data)))))
+    for _ in range(2 * MAX_BODIES):
+        answers, additional = shown(read(query, packed.body()))
+        assert sorted(answers) == sorted(whole[0])
+        assert additional == whole[1]
+
+
+@pytest.mark.parametrize(("count", "room"), [(5, 512), (100, 512), (100, 1_232), (500, 65_535)])
+def test_bodies_never_outgrow_their_room(count: int, room: int) -> None:
+    """Whole records only; cut off only where they would not fit, and then it is said."""
+    query, found = asked("many.ecs.internal", wire.SRV, many(count))
+    packed = Packed(found, query.name, room, "balanced", Random(1).randrange)
+    for _ in range(3):
+        body = packed.body()
+        reply = wire.reply(query, 0, 0, body, b"")
+        assert len(reply) <= room
+        assert body.truncated == (len(read(query, body).answer) < count)
+
+
+def test_records_come_first_equally_often_across_batches() -> None:
+    """Also where only some orders are kept at a time."""
+    query, found = asked("many.ecs.internal", wire.A, many(10))
+    packed = Packed(found, query.name, 1_232, "balanced", Random(1).randrange)
+    firsts = Counter(str(read(query, packed.body()).answer[0]) for _ in range(4_000))
+    assert set(firsts.values()) == {400}
+
+
+@pytest.mark.parametrize(("ordering", "share"), [("weighted", 2.5 / 3.5), ("balanced", 0.5)])
+def test_weights_count_only_where_they_are_asked_for(ordering: Ordering, share: float) -> None:
+    """The share of the heavier of two addresses."""
+    query, found = asked("pay.ecs.internal", wire.A, PAY)
+    packed = Packed(found, query.name, 1_232, ordering, Random(1).randrange)
+    firsts = Counter(str(read(query, packed.body()).answer[0][0]) for _ in range(700))
+    heavier = firsts["10.0.5.2"] / 700
+    assert abs(heavier - share) < 0.05

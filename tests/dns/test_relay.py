@@ -1,0 +1,127 @@
+"""Reading an upstream's reply: strict, bounded, and nothing of it that could lead astray."""
+
+import struct
+import time
+
+import dns.message
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discovery.dns import relay, wire
+from tests.dns.resolvers import told
+from tests.dns.world import packet, question
+
+KEY: relay.Key = (wire.name_of(b"www", b"example"), wire.A, False, False)
+SENT = relay.query_for(KEY, 0x1234, 0b1010, True)
+ASKED = SENT[12:29]
+
+
+def reply(records: bytes, counts: tuple[int, int, int] = (1, 0, 0), flags: int = 0x8180) -> bytes:
+    """A reply to what was sent."""
+    return struct.pack("!6H", 0x1234, flags, 1, *counts) + ASKED + records
+
+
+def record(owner: bytes, kind: int = wire.A, data: bytes = b"abcd") -> bytes:
+    """One record."""
+    return owner + struct.pack("!HHIH", kind, wire.IN, 60, len(data)) + data
+
+
+GOOD = record(b"\xc0\x0c")
+
+
+def test_the_case_is_as_the_bits_say() -> None:
+    """Letters only; lengths, digits and hyphens stay."""
+    name = wire.name_of(b"a-1b", b"example")
+    assert relay.mixed(name, 0) == name
+    assert relay.mixed(name, (1 << 64) - 1) == name.upper()
+    assert relay.mixed(name, 0b10).startswith(b"\4A-1b\7example")
+
+
+def test_a_good_reply_is_read() -> None:
+    """So that the others are not refused for some other reason."""
+    found = relay.read(reply(GOOD), SENT)
+    assert found is not None
+    assert (found.counts, found.records, found.life_s) == ((1, 0, 0), GOOD, 60)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        reply(GOOD)[:11],
+        reply(GOOD, flags=0x0180),
+        reply(GOOD, flags=0xA180),
+        reply(GOOD + b"x"),
+        reply(GOOD[:-1]),
+        reply(GOOD, (2, 0, 0)),
+        reply(GOOD, (0, 0, 0)),
+        reply(GOOD, (0xFFFF, 0xFFFF, 0xFFFF)),
+        reply(record(b"\xc0\x1d")),
+        reply(record(b"\xff\xff")),
+        reply(record(b"\x40a\0")),
+        reply(record(63 * b"\1a" + 70 * b"\1a" + b"\0")),
+        reply(GOOD[:-5] + b"\xff\xff" + b"abcd"),
+    ],
+)
+def test_what_is_not_well_formed_is_none(octets: bytes) -> None:
+    """Pointers that lead nowhere or in a circle, overlong names, counts and sizes that lie."""
+    assert relay.read(octets, SENT) is None
+
+
+def test_an_opt_is_taken_out_with_all_that_follows() -> None:
+    """Its high bits of the response code count; what is before it stays."""
+    opt = b"\0" + struct.pack("!HHIH", wire.OPT, 1_232, 1 << 24, 0)
+    found = relay.read(reply(GOOD + GOOD + opt + GOOD, (1, 0, 3)), SENT)
+    assert found is not None
+    assert (found.rcode, found.counts, found.records) == (16, (1, 0, 1), GOOD + GOOD)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        reply(record(b"\xc0\x0c") * 4_000, (4_000, 0, 0)),
+        reply(record(b"\0", data=b"") * 5_900, (5_900, 0, 0)),
+        reply(record(b"\1a" * 120 + b"\0", data=b"") * 250, (250, 0, 0)),
+    ],
+)
+def test_a_large_reply_takes_milliseconds(octets: bytes) -> None:
+    """Whatever it is made of."""
+    start = time.process_time()
+    relay.read(octets, SENT)
+    assert time.process_time() - start < 0.1
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200), st.tuples(*3 * [st.integers(0, 5)]), st.integers(0, 0xFFFF))
+def test_whatever_comes_the_client_gets_a_message(
+    octets: bytes, counts: tuple[int, int, int], flags: int
+) -> None:
+    """Arbitrary octets raise nothing; what is believed has the counts that it says."""
+    query = wire.read(packet(question("www.example")))
+    found = relay.read(reply(octets, counts, flags), SENT)
+    if found is not None:
+        message = found.message(query, 3.0, 65_535, b"")
+        assert struct.unpack_from("!3H", message, 6) in (found.counts, (0, 0, 0))
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(0, 1_000), min_size=1, max_size=30), st.integers(0, 600))
+def test_ttls_never_rise_nor_fall_below_zero(ttls: list[int], age_s: int) -> None:
+    """Each by the age, and the records stay what they were."""
+    asked = dns.message.from_wire(SENT)
+    name = asked.question[0].name
+    octets = told(asked, *(f"{name} {ttl} A 192.0.2.{n}" for n, ttl in enumerate(ttls)))
+    found = relay.read(octets, SENT)
+    assert found is not None
+    query = wire.read(packet(question("www.example")))
+    got = dns.message.from_wire(found.message(query, age_s, 65_535, b""), one_rr_per_rrset=True)
+    assert [r.ttl for r in got.answer] == [max(0, ttl - age_s) for ttl in ttls]
+
+
+def test_name_servers_are_read_from_resolv_conf() -> None:
+    """In their order; comments and other lines do not matter."""
+    text = (
+        "# nameserver 1.1.1.1\nsearch a b\nnameserver 10.0.0.2\n nameserver ::1 # x\nnameserver\n"
+    )
+    assert relay.nameservers(text) == ("10.0.0.2", "::1")

@@ -1,0 +1,283 @@
+"""The responder: rotation, caches and limits, without a socket."""
+
+import time
+from collections import Counter
+from random import Random
+
+import dns.message
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discovery.dns import responder as room
+from discovery.dns import wire
+from discovery.dns.cookies import Cookies
+from discovery.dns.orders import Ordering
+from discovery.dns.responder import Identity, Responder
+from discovery.model import Cluster, Snapshot
+from tests.dns.test_wire import FORMERRS
+from tests.dns.world import (
+    APEX,
+    NOW,
+    ORDERS,
+    PAY,
+    SNAPSHOT,
+    many,
+    opt,
+    packet,
+    question,
+    snapshot,
+)
+
+SRV = question("_http._tcp.orders.ecs.internal", wire.SRV)
+PLAIN = packet(SRV, opt())
+
+
+def made(stream: bool = False, seed: int = 1, ordering: Ordering = "balanced") -> Responder:
+    """A responder with nothing remembered."""
+    return Responder(
+        *(APEX, Identity(nsid=b"here"), Cookies(bytes(16)), Random(seed).randrange),
+        stream=stream,
+        ordering=ordering,
+    )
+
+
+def raw(responder: Responder, octets: bytes, known: Snapshot = SNAPSHOT, now: float = NOW) -> bytes:
+    """The reply as it is sent."""
+    responder.begin(known, now)
+    reply = responder.respond(octets, now, "192.0.2.1")
+    assert isinstance(reply, bytes)
+    return reply
+
+
+def ask(
+    responder: Responder,
+    octets: bytes,
+    known: Snapshot = SNAPSHOT,
+    now: float = NOW,
+) -> dns.message.Message:
+    """The reply as dnspython reads it, strictly."""
+    return dns.message.from_wire(raw(responder, octets, known, now), one_rr_per_rrset=True)
+
+
+def first(message: dns.message.Message) -> str:
+    """The first answer's data."""
+    return str(message.answer[0][0])
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        PLAIN,
+        packet(SRV),
+        packet(SRV, opt((wire.COOKIE, b"c" * 8))),
+        packet(question("_HTTP._tcp.OrDeRs.ecs.internal", wire.SRV), opt()),
+    ],
+    ids=["plain", "no EDNS", "cookie", "mixed case"],
+)
+def test_every_record_comes_first_equally_often(octets: bytes) -> None:
+    """Whatever the form of the query, and whatever else is asked in between."""
+    responder = made()
+    firsts = Counter[str]()
+    for _ in range(30):
+        firsts[first(ask(responder, octets))] += 1
+        ask(responder, packet(question("orders.ecs.internal"), opt()))
+    assert set(firsts.values()) == {10}
+
+
+def test_rotation_starts_anywhere() -> None:
+    """So that many servers, and one after each change, do not all begin with the same endpoint."""
+    starts = {first(ask(made(seed=seed), PLAIN)) for seed in range(20)}
+    assert len(starts) == 3
+
+
+def test_mixed_forms_of_one_question_share_one_turn() -> None:
+    """A query in random case does not begin the rotation anew."""
+    responder = made()
+    mixed = packet(question("_Http._tCp.orDers.ecs.internal", wire.SRV), opt())
+    got = [first(ask(responder, octets)) for octets in (PLAIN, mixed, PLAIN)]
+    assert len(set(got)) == 3
+
+
+def test_the_question_is_echoed_byte_for_byte_from_memory_too() -> None:
+    """Case, id and flags are those of the query at hand, however often the answer was given."""
+    responder = made()
+    for name in ("_http._tcp.orders.ecs.internal", "_HTTP._TCP.Orders.ECS.Internal"):
+        for ident, flags in ((1, wire.RD), (2, 0), (3, wire.RD)):
+            asked = question(name, wire.SRV)
+            reply = raw(responder, packet(asked, opt(), ident=ident, flags=flags))
+            assert reply[12 : 12 + len(asked)] == asked
+            head = dns.message.from_wire(reply)
+            assert (head.id, bool(head.flags & dns.flags.RD)) == (ident, bool(flags))
+
+
+def test_a_changed_snapshot_is_answered_at_once() -> None:
+    """What was packed before is forgotten, also where index and times are the same."""
+    responder = made()
+    assert len(ask(responder, PLAIN).answer) == 3
+    assert not ask(responder, PLAIN, snapshot(PAY)).answer
+    assert len(ask(responder, PLAIN).answer) == 3
+
+
+def test_stale_answers_are_fresh_again_with_the_next_read() -> None:
+    """A read that changes nothing but the times ends the extended error."""
+    responder = made()
+    late = NOW + 100
+    assert not ask(responder, PLAIN).extended_errors()
+    assert [e.code for e in ask(responder, PLAIN, now=late).extended_errors()] == [3]
+    assert [e.code for e in ask(responder, PLAIN, now=late).extended_errors()] == [3]
+    read_again = snapshot(read_at=late)
+    assert not ask(responder, PLAIN, read_again, now=late + 2).extended_errors()
+
+
+def test_a_read_that_changes_nothing_does_not_begin_the_rotation_anew() -> None:
+    """Records take turns across reads, as each answer is packed once for as long as it is true."""
+    responder = made()
+    turns = []
+    for n in range(9):
+        now = NOW + 20 * n
+        turns.append(first(ask(responder, PLAIN, snapshot(read_at=now), now)))
+    assert all(len(set(turns[n : n + 3])) == 3 for n in (0, 3, 6))
+
+
+def test_a_cluster_that_is_loaded_is_believed_at_once() -> None:
+    """SERVFAIL before, NXDOMAIN after, though nothing that was known has changed."""
+    responder = made()
+    octets = packet(question("nope.late.ecs.internal"), opt())
+    assert ask(responder, octets).rcode() == wire.SERVFAIL
+    loaded = snapshot(clusters=(*SNAPSHOT.clusters[:2], Cluster("late", NOW)))
+    assert ask(responder, octets, loaded).rcode() == wire.NXDOMAIN
+
+
+def test_random_names_do_not_fill_the_memory() -> None:
+    """Negative answers have a small bound, and take no room from the positive ones."""
+    responder = made()
+    ask(responder, PLAIN)
+    for n in range(room.MAX_NEGATIVES + 100):
+        raw(responder, packet(question(f"x{n}.ecs.internal")))
+    assert repr(responder).endswith("1 answers packed>")
+    assert len(responder._negatives) <= room.MAX_NEGATIVES
+
+
+def test_sizes_and_cases_of_one_question_do_not_fill_the_memory() -> None:
+    """Whoever varies what cannot matter adds nothing beyond the bound."""
+    responder = made()
+    for size in range(512, 1_300):
+        ask(responder, packet(SRV, opt(size=size)))
+    for n in range(2_000):
+        text = "".join(c.upper() if n >> at & 1 else c for at, c in enumerate("abcdefghijk"))
+        raw(responder, packet(question(f"{text}.ecs.internal")))
+    assert responder._octets <= room.MAX_OCTETS
+    assert len(responder.shortcuts.ready) < 1_000
+
+
+HUNDRED = snapshot(many(100), ORDERS)
+THOUSANDS = snapshot(many(2_000))
+MANY = question("many.ecs.internal", wire.SRV)
+
+
+@pytest.mark.parametrize(
+    ("octets", "known", "limit", "stream"),
+    [
+        (packet(MANY), HUNDRED, 512, False),
+        (packet(MANY, opt(size=700)), HUNDRED, 700, False),
+        (packet(MANY, opt(size=4_096)), HUNDRED, 1_232, False),
+        (packet(MANY, opt((wire.COOKIE, b"c" * 8), (wire.NSID, b""))), HUNDRED, 1_232, False),
+        (packet(MANY, opt((wire.COOKIE, b"c" * 8)), flags=0), THOUSANDS, 65_535, True),
+    ],
+    ids=["plain", "700", "4096", "with options", "stream"],
+)
+def test_what_does_not_fit_is_truncated_between_records(
+    octets: bytes, known: Snapshot, limit: int, stream: bool
+) -> None:
+    """As many whole answers as fit, no additional record, TC; on TCP, too."""
+    responder = made(stream)
+    for _ in range(3):
+        reply = raw(responder, octets, known)
+        assert limit - 80 < len(reply) <= limit
+        message = dns.message.from_wire(reply, one_rr_per_rrset=True)
+        assert message.flags & dns.flags.TC
+        assert message.answer
+        assert not message.additional
+
+
+def test_an_extended_error_counts_to_the_size() -> None:
+    """Though the same answer was packed before for who cannot be told of it."""
+    responder = made()
+    addresses = question("many.ecs.internal")
+    late = NOW + 100
+    raw(responder, packet(addresses), HUNDRED, late)
+    size = 512 + wire.OPT_SIZE
+    reply = raw(responder, packet(addresses, opt(size=size)), HUNDRED, late)
+    assert len(reply) <= size
+    assert dns.message.from_wire(reply).extended_errors()
+
+
+def test_answers_between_16_and_64_kb_are_whole_on_tcp() -> None:
+    """All records and all addresses; every pointer within reach."""
+    known = snapshot(many(500))
+    reply = raw(made(stream=True), packet(MANY), known)
+    assert 16_384 < len(reply) < 65_535
+    message = dns.message.from_wire(reply, one_rr_per_rrset=True)
+    assert (len(message.answer), len(message.additional)) == (500, 500)
+    assert not message.flags & dns.flags.TC
+
+
+def test_additional_records_go_before_answers() -> None:
+    """Where all answers fit and not all addresses do, nothing is said of it."""
+    message = ask(made(), packet(question("many.ecs.internal", wire.SRV)), snapshot(many(8)))
+    assert len(message.answer) == 8
+    assert len(message.additional) < 8
+    assert not message.flags & dns.flags.TC
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=300), st.booleans())
+def test_whatever_comes_the_reply_is_well_formed(octets: bytes, stream: bool) -> None:
+    """Arbitrary octets after a header are answered with something dnspython can read."""
+    responder = made(stream)
+    for candidate in (packet(octets), packet(SRV, octets), packet(SRV, opt() + octets)):
+        reply = raw(responder, candidate)
+        message = dns.message.from_wire(reply)
+        assert message.id == 0x1234
+        assert message.flags & dns.flags.QR
+
+
+def test_what_fits_whole_is_packed_once_for_all_sizes() -> None:
+    """A cookie or another size takes no memory of its own, until it matters."""
+    responder = made()
+    for size in range(600, 1_300, 50):
+        assert len(ask(responder, packet(SRV, opt(size=size))).answer) == 3
+    assert repr(responder).endswith("1 answers packed>")
+    assert len(raw(responder, packet(SRV))) <= 512
+
+
+def test_an_answer_that_grows_is_cut_off_as_it_should_be() -> None:
+    """What fitted whole before the change, and does not any more, is packed for each size."""
+    responder = made()
+    for known in (snapshot(many(3)), HUNDRED, snapshot(many(3)), HUNDRED):
+        for octets, limit in ((packet(MANY), 512), (packet(MANY, opt()), 1_232)):
+            reply = raw(responder, octets, known)
+            assert len(reply) <= limit
+            assert same(reply) == same(raw(made(), octets, known))
+
+
+def same(reply: bytes) -> tuple[int, int, bool]:
+    """What the replies of two responders have in common where orders differ."""
+    message = dns.message.from_wire(reply, one_rr_per_rrset=True)
+    return len(message.answer), len(message.additional), bool(message.flags & dns.flags.TC)
+
+
+@pytest.mark.parametrize("octets", FORMERRS.values(), ids=FORMERRS.keys())
+def test_a_hostile_packet_costs_less_than_a_millisecond(octets: bytes) -> None:
+    """The best of a few times, as others share the processor; over both transports."""
+    for stream in (False, True):
+        responder = made(stream)
+        ask(responder, PLAIN)
+        took_s = []
+        for _ in range(5):
+            start = time.thread_time()
+            reply = raw(responder, octets)
+            took_s.append(time.thread_time() - start)
+        assert reply[3] & 0xF == wire.FORMERR
+        assert min(took_s) < 0.001

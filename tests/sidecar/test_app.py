@@ -1,0 +1,406 @@
+"""The HTTP interface over a fixed source: bodies, headers, errors, waiting."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from discovery.client.resolver import Resolver
+from discovery.errors import NotReady, SourceUnreachable
+from discovery.settings import ClusterSettings, Settings
+from discovery.sidecar.app import Answers, application
+from discovery.sidecar.waits import Waits
+from discovery.sources.base import FixedSource
+from tests.sidecar.fleet import AGE_S, EMPTY, NOW, TWO, WEB, endpoint, observed
+
+SETTINGS = Settings(clusters=(ClusterSettings("prod"),))
+ALL_PATHS = (
+    "/v1/services",
+    "/v1/services/web",
+    "/v1/endpoints/web",
+    "/v1/pick/web",
+    "/v1/explain/web",
+    "/v1/snapshot",
+    "/health",
+    "/ready",
+    "/v1/endpoints/nope",
+    "/nowhere",
+)
+
+
+class Asked:
+    """An application under test, asked in memory; `missing` is what its readiness lacks."""
+
+    def __init__(self, source: FixedSource, *, now: float = NOW, most_waits: int = 9) -> None:
+        self.source = source
+        self.missing: Sequence[str] = ()
+        self.resolver = Resolver(source=source, settings=SETTINGS, whole=True, clock=lambda: now)
+        self.waits = Waits(self.resolver, most_waits)
+        answers = Answers(self.resolver, self.waits, lambda: list(self.missing), clock=lambda: now)
+        self.app = application(answers, ("Discovery.example",))
+
+    def __call__(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """The answer."""
+        return asyncio.run(self.answer(path, method, headers))
+
+    async def answer(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        """The answer, for a coroutine."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.request(method, path, headers=headers)
+
+
+@pytest.fixture
+def asked() -> Iterator[Asked]:
+    """An application that knows the fleet."""
+    asked = Asked(FixedSource(observed(WEB, TWO, EMPTY)))
+    with asked.resolver as resolver:
+        assert resolver.wait_ready(5)
+        yield asked
+
+
+@pytest.fixture
+def failing() -> Iterator[Asked]:
+    """An application whose source has failed from the start."""
+    asked = Asked(FixedSource(observed(error=SourceUnreachable("nobody answers"))))
+    with asked.resolver as resolver:
+        resolver.start()
+        while resolver.snapshot.clusters[0].error is None:
+            resolver.wait_ready(0.01)
+        yield asked
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    """The error in a body."""
+    error: dict[str, Any] = answer.json()["error"]
+    return error
+
+
+def test_endpoints_are_said_with_all_their_members(asked: Asked) -> None:
+    """The body is the contract's, with every member present."""
+    body = asked("/v1/endpoints/web").json()
+    assert list(body) == [
+        "name", "cluster", "service", "index", "age_s", "stale", "endpoints", "excluded",
+    ]  # fmt: skip
+    assert [(e["host"], e["port"]) for e in body["endpoints"]] == [
+        ("127.0.0.2", 49_154),
+        ("127.0.0.3", 49_155),
+    ]
+    assert body["endpoints"][0]["url"] == "http://127.0.0.2:49154"
+    assert body["endpoints"][0]["task_definition"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "ports"),
+    [
+        ("web", [49_154, 49_155]),
+        ("WEB.PROD", [49_154, 49_155]),
+        ("web.prod.ecs.internal", [49_154, 49_155]),
+        ("_http._tcp.web", [49_154, 49_155]),
+        ("_80._tcp.two", [49_156]),
+        ("_admin._tcp.two.prod", [49_156]),
+        ("empty", []),
+    ],
+)
+def test_names_narrow_the_endpoints(asked: Asked, name: str, ports: list[int]) -> None:
+    """A name means here what it means everywhere; a known empty service is an answer."""
+    answer = asked(f"/v1/endpoints/{name}")
+    assert answer.status_code == 200
+    assert [e["port"] for e in answer.json()["endpoints"]] == ports
+    assert answer.json()["name"] == name
+
+
+def test_services_are_listed_with_counts(asked: Asked) -> None:
+    """Every service is there, empty ones too."""
+    listed = asked("/v1/services").json()["services"]
+    assert [(s["name"], s["endpoints"], s["excluded"]) for s in listed] == [
+        ("empty", 0, 1),
+        ("two", 2, 0),
+        ("web", 2, 0),
+    ]
+
+
+def test_a_service_says_its_exclusions_ports_and_age(asked: Asked) -> None:
+    """The page of one service has what its endpoints do not say."""
+    body = asked("/v1/services/empty").json()
+    assert [e["reason"] for e in body["excluded"]] == ["it is stopping"]
+    assert (body["age_s"], body["stale"], body["ports"]) == (AGE_S, False, [])
+
+
+def test_pick_gives_endpoints_in_turn(asked: Asked) -> None:
+    """One endpoint at a time, and all of them in turn."""
+    picked = {asked("/v1/pick/web").json()["port"] for _ in range(4)}
+    assert picked == {49_154, 49_155}
+
+
+def test_explain_says_why_of_every_task(asked: Asked) -> None:
+    """What is dropped is there with its reason."""
+    tasks = asked("/v1/explain/empty").json()["tasks"]
+    assert [(t["verdict"], t["reason"]) for t in tasks] == [("excluded", "it is stopping")]
+
+
+def test_the_snapshot_has_every_service(asked: Asked) -> None:
+    """A follower learns everything from one body."""
+    body = asked("/v1/snapshot").json()
+    assert body["format"] == 1
+    assert [s["service"] for s in body["services"]] == ["empty", "two", "web"]
+
+
+@pytest.mark.parametrize("path", ALL_PATHS)
+def test_every_answer_has_age_and_index(asked: Asked, path: str) -> None:
+    """Errors and health included."""
+    answer = asked(path)
+    assert float(answer.headers["X-Discovery-Age"]) == AGE_S
+    assert int(answer.headers["X-Discovery-Index"]) == asked.resolver.snapshot.index
+
+
+@pytest.mark.parametrize("path", ALL_PATHS)
+def test_every_body_is_json(asked: Asked, path: str) -> None:
+    """No path answers with a page."""
+    answer = asked(path)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert isinstance(answer.json(), dict)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/endpoints/wbe", 404, "unknown_service"),
+        ("/v1/endpoints/web.stage", 404, "unknown_service"),
+        ("/v1/endpoints/_grpc._tcp.web", 404, "unknown_port"),
+        ("/v1/endpoints/two", 400, "ambiguous_port"),
+        ("/v1/pick/two", 400, "ambiguous_port"),
+        ("/v1/endpoints/_http._sctp.web", 404, "unknown_service"),
+        ("/v1/endpoints/_http.web", 404, "unknown_service"),
+        ("/v1/endpoints/a%20b", 400, "bad_name"),
+        ("/v1/endpoints/a/b", 400, "bad_name"),
+        ("/v1/endpoints/a%2Fb", 400, "bad_name"),
+        ("/v1/endpoints/", 400, "bad_name"),
+        ("/v1/endpoints/" + "a" * 2_000, 400, "bad_name"),
+        ("/v1/watch/wbe", 404, "unknown_service"),
+        ("/v1/watch/two", 400, "ambiguous_port"),
+        ("/v1/watch/_nope._tcp.two", 404, "unknown_port"),
+        ("/v1/explain/_nope._tcp.two", 404, "unknown_port"),
+        ("/v1/services/_nope._tcp.two", 404, "unknown_port"),
+        ("/v1/pick/empty", 503, "no_endpoints"),
+        ("/v1/services/", 400, "bad_name"),
+        ("/v1/endpoint/web", 404, "unknown_path"),
+        ("/", 404, "unknown_path"),
+        ("/v1/endpoints/web?index=x", 400, "bad_input"),
+        ("/v1/endpoints/web?index=-1", 400, "bad_input"),
+        ("/v1/endpoints/web?index=" + "9" * 5_000, 400, "bad_input"),
+        ("/v1/snapshot?index=1&wait=soon", 400, "bad_input"),
+    ],
+)
+def test_errors_are_said_with_status_and_code(
+    asked: Asked, path: str, status: int, code: str
+) -> None:
+    """Each mistake has its own answer."""
+    answer = asked(path)
+    assert (answer.status_code, error_of(answer)["code"]) == (status, code)
+
+
+def test_unknown_names_come_with_close_matches(asked: Asked) -> None:
+    """A typing mistake is answered with what was meant."""
+    error = error_of(asked("/v1/endpoints/wbe"))
+    assert "web.prod" in error["suggestions"]
+    assert error["name"] == "wbe"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_can_be_changed(asked: Asked, method: str) -> None:
+    """Every method but GET and HEAD is refused."""
+    answer = asked("/v1/services", method)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_no_other_origin_is_let_in(asked: Asked) -> None:
+    """There is no CORS header, whoever asks."""
+    answer = asked("/v1/services", headers={"Origin": "http://evil.example"})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LocalHost:8053", 200),
+        ("127.0.0.1:8053", 200),
+        ("127.9.9.9", 200),
+        ("[::1]:8053", 200),
+        ("discovery.example:80", 200),
+        ("discovery.example.", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("172.17.0.1:8053", 200),
+        ("[2001:db8::1]:8053", 200),
+        ("10.0.0.1.evil.example", 403),
+        ("2886795265", 403),
+        ("[evil.example]", 403),
+        ("", 403),
+    ],
+)
+def test_only_our_own_hosts_are_answered(asked: Asked, host: str, status: int) -> None:
+    """A name that was rebound to our address is refused; an address cannot be rebound."""
+    answer = asked("/v1/services", headers={"Host": host})
+    assert answer.status_code == status
+    if status == 403:
+        assert error_of(answer)["code"] == "foreign_host"
+
+
+def test_health_needs_no_snapshot(failing: Asked) -> None:
+    """Whoever answers is alive."""
+    assert failing("/health").status_code == 200
+
+
+def test_readiness_names_what_is_missing(asked: Asked) -> None:
+    """The body says what is not ready, until nothing is missing."""
+    asked.missing = ("dns: not bound",)
+    answer = asked("/ready")
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"ready": False, "waiting_for": ["dns: not bound"]},
+    )
+    asked.missing = ()
+    assert asked("/ready").json() == {"ready": True, "waiting_for": []}
+
+
+def test_a_mistake_of_ours_is_json_with_headers(asked: Asked) -> None:
+    """What nobody foresaw is an error like the others, and tells nothing of the inside."""
+    asked.missing = None  # type: ignore[assignment]  # a mistake
+    answer = asked("/ready")
+    assert (answer.status_code, error_of(answer)["code"]) == (500, "error")
+    assert "NoneType" not in answer.text
+    assert float(answer.headers["X-Discovery-Age"]) == AGE_S
+
+
+@pytest.mark.parametrize("path", ["/v1/services", "/v1/snapshot", "/v1/endpoints/web"])
+def test_what_was_never_read_is_not_ready(failing: Asked, path: str) -> None:
+    """Before the first snapshot no name is unknown; the reason is said."""
+    answer = failing(path)
+    assert (answer.status_code, error_of(answer)["code"]) == (503, "not_ready")
+    assert "nobody answers" in error_of(answer)["message"]
+
+
+def test_data_beyond_the_stale_limit_is_not_served() -> None:
+    """Too old is an error of its own."""
+    asked = Asked(FixedSource(observed(WEB)), now=NOW + 90_000)
+    with asked.resolver as resolver:
+        assert resolver.wait_ready(5)
+        answer = asked("/v1/endpoints/web")
+    assert (answer.status_code, error_of(answer)["code"]) == (503, "expired")
+
+
+@pytest.mark.parametrize("away", [-1, 1])
+@pytest.mark.parametrize("path", ["/v1/endpoints/web", "/v1/snapshot"])
+def test_another_index_is_answered_at_once(asked: Asked, path: str, away: int) -> None:
+    """An index of the past, or of the future, is not waited on."""
+    index = asked.resolver.snapshot.index + away
+    answer = asked(f"{path}?index={index}&wait=5m")
+    assert answer.json()["index"] == asked.resolver.snapshot.index
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("wbe", 404), ("_nope._tcp.web", 404), ("two", 400), ("a%20b", 400)]
+)
+def test_a_wrong_name_is_not_waited_on(asked: Asked, name: str, status: int) -> None:
+    """What is wrong is said at once; time for it would be lost."""
+    index = asked.resolver.snapshot.index
+
+    async def soon() -> httpx.Response:
+        path = f"/v1/endpoints/{name}?index={index}&wait=5m"
+        return await asyncio.wait_for(asked.answer(path), 20)
+
+    assert asyncio.run(soon()).status_code == status
+
+
+def test_a_service_that_goes_away_meanwhile_is_unknown(asked: Asked) -> None:
+    """The name is looked up again after the wait."""
+    index = asked.resolver.snapshot.index
+
+    async def waited() -> httpx.Response:
+        path = f"/v1/endpoints/web?index={index}&wait=20s"
+        waiting = asyncio.create_task(asked.answer(path))
+        while not asked.waits.waiting:
+            await asyncio.sleep(0)
+        asked.source.say(observed(TWO, at=NOW - 1))
+        await asked.resolver.arefresh()
+        return await waiting
+
+    assert asyncio.run(waited()).status_code == 404
+
+
+def test_a_blocking_query_ends_with_its_time(asked: Asked) -> None:
+    """Without a change the answer comes after the wait, with the same index."""
+    index = asked.resolver.snapshot.index
+    answer = asked(f"/v1/endpoints/web?index={index}&wait=10ms")
+    assert (answer.status_code, answer.json()["index"]) == (200, index)
+
+
+def test_a_blocking_query_returns_with_the_change(asked: Asked) -> None:
+    """Whoever waits on the current index gets the next one as soon as it is there."""
+    index = asked.resolver.snapshot.index
+
+    async def waited() -> httpx.Response:
+        waiting = asyncio.create_task(asked.answer(f"/v1/snapshot?index={index}&wait=20s"))
+        asked.source.say(observed(TWO, at=NOW - 1))
+        await asked.resolver.arefresh()
+        return await waiting
+
+    assert asyncio.run(waited()).json()["index"] > index
+
+
+def test_waits_end_with_the_server(asked: Asked) -> None:
+    """Nobody holds up the end of the process."""
+    index = asked.resolver.snapshot.index
+    asked.waits.end()
+    assert asked(f"/v1/snapshot?index={index}&wait=5m").status_code == 200
+
+
+def test_the_number_of_waits_is_bounded() -> None:
+    """One more than the bound is told to come back later."""
+    asked = Asked(FixedSource(observed(WEB)), most_waits=0)
+    with asked.resolver as resolver:
+        assert resolver.wait_ready(5)
+        for path in (f"/v1/snapshot?index={resolver.snapshot.index}", "/v1/watch/web"):
+            assert asked(path).status_code == 503
+
+
+def test_a_stream_has_its_place_before_it_begins(asked: Asked) -> None:
+    """A stream that is accepted is never refused; one that breaks off gives its place back."""
+    waits = Waits(asked.resolver, 2)
+    streams = [waits.events(dict) for _ in range(2)]
+    with pytest.raises(NotReady):
+        waits.events(dict)
+
+    async def disconnected() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def unheard(message: object) -> None:
+        pass
+
+    for stream in streams:
+        asyncio.run(stream({"type": "http", "method": "GET", "asgi": {}}, disconnected, unheard))
+    assert waits.waiting == 0
+
+
+def test_the_head_of_a_stream_ends(asked: Asked) -> None:
+    """HEAD has the headers of GET and no stream to wait for."""
+    answer = asked("/v1/watch/web", "HEAD")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    assert asked.waits.waiting == 0
+
+
+def test_a_new_endpoint_is_seen_by_the_next_question(asked: Asked) -> None:
+    """The application has no memory of its own."""
+    changed = replace(WEB, endpoints=(endpoint(9),))
+    asked.source.say(observed(changed, at=NOW - 1))
+    asked.resolver.refresh()
+    assert [e["port"] for e in asked("/v1/endpoints/web").json()["endpoints"]] == [49_161]

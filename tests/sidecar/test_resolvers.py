@@ -1,0 +1,98 @@
+"""Whom the sidecar forwards to."""
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+import dns.message
+import pytest
+
+from discovery import settings
+from discovery.settings import Address, ClusterSettings, Forward, Settings
+from discovery.sidecar.resolvers import routes
+from discovery.sidecar.supervisor import Sidecar
+from discovery.sources.base import FixedSource
+from tests.dns.resolvers import resolving
+from tests.dns.test_forward import address_of
+from tests.dns.world import packet, question
+from tests.sidecar.fleet import WEB, observed
+
+ANY = Address("127.0.0.1", 0)
+DGRAM = socket.SOCK_DGRAM
+
+TEXT = "nameserver 127.0.0.1\nnameserver 10.0.0.2\nnameserver fd00:ec2::253\nsearch ec2.internal\n"
+OTHERS = [("10.0.0.2", 53), ("fd00:ec2::253", 53)]
+
+
+@pytest.fixture
+def resolv_conf(tmp_path: Path) -> Path:
+    """A file as ours is in it."""
+    path = tmp_path / "resolv.conf"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("written", "want"),
+    [
+        ([], {}),
+        (["10.0.0.2"], {"": [("10.0.0.2", 53)]}),
+        (
+            ["10.0.0.2:5353", "::1", "[::2]:54"],
+            {"": [("10.0.0.2", 5353), ("::1", 53), ("::2", 54)]},
+        ),
+        (["Corp.Example.=10.0.0.2"], {"corp.example": [("10.0.0.2", 53)]}),
+        (["auto"], {"": OTHERS}),
+        ("auto,corp.example=10.9.9.9", {"": OTHERS, "corp.example": [("10.9.9.9", 53)]}),
+    ],
+)
+def test_routes_are_what_was_written(
+    written: object, want: dict[str, list[tuple[str, int]]], resolv_conf: Path
+) -> None:
+    """In every form, by zone; `auto` is the system's list without ourselves."""
+    merged, _ = settings.merge(("flag", {"forward": written}))
+    assert routes(merged.forward, Address("127.0.0.1", 53), resolv_conf) == want
+
+
+@pytest.mark.parametrize(
+    ("own", "first"), [("127.0.0.1", OTHERS[0]), ("0.0.0.0", OTHERS[0]), ("10.0.0.2", None)]
+)
+def test_we_are_not_our_own_resolver(
+    own: str, first: tuple[str, int] | None, resolv_conf: Path
+) -> None:
+    """By our address, or by loopback where we listen on every address."""
+    merged, _ = settings.merge(("flag", {"forward": ["auto"]}))
+    found = routes(merged.forward, Address(own, 53), resolv_conf)
+    assert found[""][0] == (first or ("127.0.0.1", 53))
+    elsewhere = routes(merged.forward, Address(own, 1053), resolv_conf)
+    assert elsewhere[""][0] == ("127.0.0.1", 53)
+
+
+def test_no_other_resolver_means_no_route(tmp_path: Path) -> None:
+    """Names of others are refused then, as without forwarding; so they are without the file."""
+    alone = tmp_path / "alone"
+    alone.write_text("nameserver 127.0.0.1\n")
+    merged, _ = settings.merge(("flag", {"forward": ["auto"]}))
+    for path in (alone, tmp_path / "missing"):
+        assert routes(merged.forward, Address("127.0.0.1", 53), path) == {}
+
+
+def test_the_sidecar_forwards_other_names() -> None:
+    """From the setting to the answer of a resolver."""
+    with resolving(address_of) as upstream:
+        forward = (Forward("", Address(*upstream.address)),)
+        given = Settings(
+            clusters=(ClusterSettings("prod"),), dns=ANY, http=ANY, forward=forward, lame_duck_s=0
+        )
+        source = FixedSource(observed(WEB, at=time.time()))
+        before = sys.getswitchinterval()
+        try:
+            with Sidecar(given, source=source) as sidecar, socket.socket(type=DGRAM) as sock:
+                sock.settimeout(10.0)
+                sock.connect((sidecar.dns_address.host, sidecar.dns_address.port))
+                sock.send(packet(question("www.example.com")))
+                reply = dns.message.from_wire(sock.recv(1_232))
+        finally:
+            sys.setswitchinterval(before)
+        assert [str(r) for r in reply.answer] == ["www.example.com. 60 IN A 192.0.2.1"]
