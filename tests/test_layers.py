@@ -41,6 +41,7 @@ FLOORS = {
     "discovery.dns.server": 5,
     "discovery.dns.udp": 5,
     "discovery.dns.tcp": 5,
+    "discovery.dns.polling": 5,
     "discovery.dns.forward": 5,
     "discovery.dns.mmsg": 5,
     "discovery.dns.answering": 5,

@@ -1,60 +1,60 @@
-"""The TCP loop: one thread, non-blocking sockets (RFC 7766).
+"""The TCP loop: one thread, sockets that never block (RFC 7766).
 
 Rule 1: a connection is closed when nothing it does completes a query or takes a reply for 10 s;
 octets that trickle in do not count. Rule 2: connections are bounded; a new one pushes out the one
-that has been idle longest. Rule 3: who does not read its replies is not read from either. Replies
-to pipelined queries leave in one write.
+that has been idle longest. Rule 3: who does not read its replies is not answered, and not read from
+either; so is who has asked for many names that somebody else has to be asked for. Replies to
+pipelined queries leave in one write.
 """
 
 import contextlib
-import selectors
 import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from discovery.dns.answering import Answering
+from discovery.dns.polling import DEAD, IN, OUT, Poller
 from discovery.dns.wire import Dropped
 from discovery.events import Listeners, QueryDropped
 
 IDLE_S = 10.0
 MAX_CONNECTIONS = 256
+MAX_UNSENT = 262_144  # octets of replies that wait for a client, before the last one
+MAX_AWAITED = 64  # replies of others that a client waits for
 _READ = 16_384
-_UNSENT = 262_144  # octets of replies that may wait for a client
 _LENGTH = struct.Struct("!H")
 _BACKLOG = 512
 _BREATH_S = 0.1  # before accepting again when the system has no socket to spare
+_AT_ONCE = socket.MSG_DONTWAIT  # spares a call that makes the socket non-blocking
 
 
 class _Connection:
-    """One client: what came and is not a whole query yet, and what is not sent yet."""
+    """One client: what came and is not answered yet, and what is not sent yet."""
 
     __slots__ = (
-        *("active_at", "awaited", "client", "ended", "received", "sock", "unsent", "wanted"),
+        *("active_at", "asks", "awaited", "client", "ended", "fd", "received", "sock", "unsent"),
+        "wanted",
     )
 
     def __init__(self, sock: socket.socket, client: str, now: float) -> None:
         self.sock = sock
+        self.fd = sock.fileno()
         self.client = client
         self.active_at = now
-        self.received = bytearray()
-        self.unsent = bytearray()
+        self.received = b""
+        self.asks = False  # a whole query is left, as there was no room for its reply
+        self.unsent = b""
         self.ended = False
         self.awaited = 0
-        self.wanted = selectors.EVENT_READ
+        self.wanted = IN
 
-    def queries(self) -> Iterator[bytes]:
-        """The whole queries received so far; what follows them stays."""
-        at = 0
-        while len(self.received) - at >= _LENGTH.size:
-            end = at + _LENGTH.size + _LENGTH.unpack_from(self.received, at)[0]
-            if end > len(self.received):
-                break
-            yield bytes(self.received[at + _LENGTH.size : end])
-            at = end
-        del self.received[:at]
+    @property
+    def has_room(self) -> bool:
+        """Whether one more query may be answered."""
+        return len(self.unsent) < MAX_UNSENT and self.awaited < MAX_AWAITED
 
 
 class TcpLoop:
@@ -76,10 +76,10 @@ class TcpLoop:
         self._idle_s = idle_s
         self._max_connections = max_connections
         self._clock = clock
-        self._selector = selectors.DefaultSelector()
+        self._poller = Poller()
         self._waker, self._wakened = socket.socketpair()
-        # In the order of their last activity, the idlest first.
-        self._connections: dict[socket.socket, _Connection] = {}
+        # By their descriptors, in the order of their last activity, the idlest first.
+        self._connections: dict[int, _Connection] = {}
         # Replies that other threads bring, to be sent by this one.
         self._late: deque[tuple[_Connection, bytes]] = deque()
         self._wakened.setblocking(False)
@@ -89,38 +89,42 @@ class TcpLoop:
         # Connections inherit it: replies are not held back.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.listen(_BACKLOG)
-        self._selector.register(listening, selectors.EVENT_READ, None)
-        self._selector.register(self._wakened, selectors.EVENT_READ, None)
+        self._poller.register(listening.fileno(), IN)
+        self._poller.register(self._wakened.fileno(), IN)
 
     def __repr__(self) -> str:
         return f"<TcpLoop {len(self._connections)} of {self._max_connections} connections>"
 
     def run(self) -> None:
         """Answer until closed; closes every socket."""
+        listening, wakened = self._listening.fileno(), self._wakened.fileno()
+        poll, find = self._poller.poll, self._connections.get
         try:
             while not self._closing:
-                for key, events in self._selector.select(self._pause_s()):
-                    self._happened(key, events)
+                is_called = False
+                for fd, events in poll(self._pause_s()):
+                    connection = find(fd)
+                    if connection is not None:
+                        self._talk(connection, events)
+                    elif fd == wakened:
+                        self._pass_on()
+                    is_called = is_called or fd == listening
+                # The last: a new connection may get the descriptor of one that ended just now.
+                if is_called:
+                    self._accept()
                 self._close_idle()
                 self._accept_again()
         finally:
-            for sock in (*self._connections, self._listening, self._wakened):
-                sock.close()
-            self._selector.close()
+            for connection in self._connections.values():
+                connection.sock.close()
+            self._listening.close()
+            self._wakened.close()
+            self._poller.close()
 
     def close(self) -> None:
         """Have `run` return at once; from any thread, once."""
         self._closing = True
         self._waker.close()
-
-    def _happened(self, key: selectors.SelectorKey, events: int) -> None:
-        connection: _Connection | None = key.data
-        if key.fileobj is self._listening:
-            self._accept()
-        elif connection is None:
-            self._pass_on()
-        elif connection.sock in self._connections:
-            self._talk(connection, events)
 
     def _pause_s(self) -> float | None:
         oldest = next(iter(self._connections.values()), None)
@@ -137,75 +141,99 @@ class TcpLoop:
         except OSError as why:
             self._listeners.emit(QueryDropped(f"cannot accept: {why.strerror}"))
             self._drop_idlest()
-            self._selector.unregister(self._listening)
+            self._poller.unregister(self._listening.fileno())
             self._accept_at = self._clock() + _BREATH_S
             return
         if len(self._connections) >= self._max_connections:
             self._listeners.emit(QueryDropped("too many connections: the idlest is closed"))
             self._drop_idlest()
-        sock.setblocking(False)
         connection = _Connection(sock, address[0], self._clock())
-        self._connections[sock] = connection
-        self._selector.register(sock, selectors.EVENT_READ, connection)
-        self._talk(connection, selectors.EVENT_READ)
+        self._connections[connection.fd] = connection
+        self._poller.register(connection.fd, IN)
+        self._talk(connection, IN)
 
     def _accept_again(self) -> None:
         if self._accept_at is not None and self._clock() >= self._accept_at:
             self._accept_at = None
-            self._selector.register(self._listening, selectors.EVENT_READ, None)
+            self._poller.register(self._listening.fileno(), IN)
 
     def _talk(self, connection: _Connection, events: int) -> None:
-        """Receive and send what is possible; a connection that fails is closed."""
+        """Receive, answer and send what is possible; a connection that fails is closed."""
         try:
             self._exchange(connection, events)
         except OSError:
             self._drop(connection)
 
     def _exchange(self, connection: _Connection, events: int) -> None:
-        if events & selectors.EVENT_READ:
+        if events & connection.wanted & IN:
             self._receive(connection)
-        if connection.unsent:
-            self._send(connection)
-        if connection.ended and not connection.unsent and not connection.awaited:
+        elif events & DEAD:
             self._drop(connection)
             return
-        wanted = selectors.EVENT_WRITE if connection.unsent else 0
-        if not connection.ended and len(connection.unsent) < _UNSENT:
-            wanted |= selectors.EVENT_READ
+        if connection.received:
+            self._answer(connection)
+        if connection.unsent:
+            self._send(connection)
+        if connection.ended and not (connection.unsent or connection.awaited or connection.asks):
+            self._drop(connection)
+            return
+        self._watch(connection)
+
+    def _watch(self, connection: _Connection) -> None:
+        """Have the system tell what we can go on with; without a wish it tells of resets only."""
+        wanted = OUT if connection.unsent or (connection.asks and connection.has_room) else 0
+        if not connection.ended and not connection.asks and len(connection.unsent) < MAX_UNSENT:
+            wanted |= IN
         if wanted != connection.wanted:
             connection.wanted = wanted
-            self._selector.modify(connection.sock, wanted, connection)
+            self._poller.modify(connection.fd, wanted)
 
     def _receive(self, connection: _Connection) -> None:
         with contextlib.suppress(BlockingIOError):
-            octets = connection.sock.recv(_READ)
+            octets = connection.sock.recv(_READ, _AT_ONCE)
             connection.ended = not octets
             connection.received += octets
-        queries = list(connection.queries())
-        if queries:
-            self._touch(connection)
-            self._answering.begin()
-            connection.unsent += b"".join(self._replies(queries, connection))
 
-    def _replies(self, queries: list[bytes], connection: _Connection) -> Iterator[bytes]:
-        ready = self._answering.ready
-        for query in queries:
+    def _answer(self, connection: _Connection) -> None:
+        """Answer the whole queries that are there, as long as there is room."""
+        self._answering.begin()
+        received, ready, at = connection.received, self._answering.ready, 0
+        replies: list[bytes] = []
+        room = MAX_UNSENT - len(connection.unsent)
+        connection.asks = False
+        while (end := _end_of_query(received, at)) <= len(received):
+            if room <= 0 or connection.awaited >= MAX_AWAITED:
+                connection.asks = True
+                break
+            query = received[at + _LENGTH.size : end]
+            at = end
             known = ready.get(query[2:])
             if known is not None:
                 prefix, turn, opt = known
                 reply = query[:2] + prefix + turn() + opt
             else:
-                try:
-                    found = self._answering.reply(query, connection.client)
-                except Dropped as why:
-                    self._listeners.emit(QueryDropped(str(why)))
+                reply = self._reply(query, connection)
+                if not reply:
                     continue
-                if not isinstance(found, bytes):
-                    connection.awaited += 1
-                    found(partial(self._came_later, connection))
-                    continue
-                reply = found
-            yield _LENGTH.pack(len(reply)) + reply
+            replies += (_LENGTH.pack(len(reply)), reply)
+            room -= len(reply)
+        if at:
+            connection.received = received[at:]
+            connection.unsent += b"".join(replies)
+            self._touch(connection)
+
+    def _reply(self, query: bytes, connection: _Connection) -> bytes:
+        """The reply; nothing if there is none, or none yet."""
+        try:
+            found = self._answering.reply(query, connection.client)
+        except Dropped as why:
+            self._listeners.emit(QueryDropped(str(why)))
+            return b""
+        if isinstance(found, bytes):
+            return found
+        connection.awaited += 1
+        found(partial(self._came_later, connection))
+        return b""
 
     def _came_later(self, connection: _Connection, reply: bytes) -> None:
         """A reply from another thread."""
@@ -219,23 +247,23 @@ class TcpLoop:
         while self._late:
             connection, reply = self._late.popleft()
             connection.awaited -= 1
-            if connection.sock in self._connections:
+            if self._connections.get(connection.fd) is connection:
                 connection.unsent += _LENGTH.pack(len(reply)) + reply
                 self._talk(connection, 0)
 
     def _send(self, connection: _Connection) -> None:
         with contextlib.suppress(BlockingIOError):
-            sent = connection.sock.send(connection.unsent)
-            del connection.unsent[:sent]
+            sent = connection.sock.send(connection.unsent, _AT_ONCE)
+            connection.unsent = connection.unsent[sent:]
             self._touch(connection)
 
     def _touch(self, connection: _Connection) -> None:
         connection.active_at = self._clock()
-        self._connections[connection.sock] = self._connections.pop(connection.sock)
+        self._connections[connection.fd] = self._connections.pop(connection.fd)
 
     def _drop(self, connection: _Connection) -> None:
-        del self._connections[connection.sock]
-        self._selector.unregister(connection.sock)
+        del self._connections[connection.fd]
+        self._poller.unregister(connection.fd)
         connection.sock.close()
 
     def _drop_idlest(self) -> None:
@@ -249,3 +277,11 @@ class TcpLoop:
             if idlest.active_at > limit:
                 return
             self._drop(idlest)
+
+
+def _end_of_query(received: bytes, at: int) -> int:
+    """Where the query that begins there ends, or more than there is if that is not known."""
+    if len(received) - at < _LENGTH.size:
+        return len(received) + 1
+    length: int = _LENGTH.unpack_from(received, at)[0]
+    return at + _LENGTH.size + length

@@ -14,7 +14,7 @@ from discovery.events import Event, Listeners
 from discovery.model import Snapshot
 from tests.dns.world import APEX, NOW, SNAPSHOT
 
-PATIENCE_S = 5.0
+PATIENCE_S = 30.0
 
 
 @contextmanager
