@@ -3,12 +3,15 @@
 Rule 1: publication is one attribute assignment of a frozen object; readers take no lock.
 Rule 2: the index grows by one where content changes, that is services, cluster labels, or a
 cluster's list becoming known; where only times or errors change it stays, and ages move on.
-Rule 3: `merged` is the only way from one snapshot to the next; an error never empties a service.
+Rule 3: `merged` is the only way from one reading to the next; an error never empties a service.
+Rule 4: what is published is what was read after each of the `adjustments`, in their order: pure
+functions that take away, weigh or add. They see all that was read, each time, and never their own
+results. Whoever owns what an adjustment goes by calls `adjust` when that changed.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from discovery.catalog.bell import Bell
@@ -17,6 +20,7 @@ from discovery.events import Listeners, Published
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
 
 Key = tuple[str, str]
+Adjustment = Callable[[Snapshot, float], Snapshot]  # of what was read, and seconds since the epoch
 
 
 class Catalog:
@@ -30,9 +34,12 @@ class Catalog:
         stale_limit_s: float = 86_400.0,
         listeners: Listeners | None = None,
         bell: Bell | None = None,
+        adjustments: Sequence[Adjustment] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.bell = bell or Bell()
+        self._adjustments = tuple(adjustments)
+        self._clock = clock
         self._listeners = listeners or Listeners()
         self._fresh_for_s = fresh_for_s
         self._lock = threading.Lock()  # one writer at a time; readers never take it
@@ -43,41 +50,46 @@ class Catalog:
             fresh_for_s=fresh_for_s,
             stale_limit_s=stale_limit_s,
         )
+        self._read = self.snapshot  # as it was read, before the adjustments
 
     def publish(self, observation: Observation) -> frozenset[str]:
         """Merge what was observed and publish it; the labels whose reading needs a second one."""
         with self._lock:
-            before = self.snapshot
+            known, before = self._read, self.snapshot
             doubted = frozenset(
                 reading.label
                 for reading in observation.clusters
-                if reading.label not in self._doubted and is_doubtful(before, reading)
+                if reading.label not in self._doubted and is_doubtful(known, reading)
             )
             read = {reading.label for reading in observation.clusters if reading.error is None}
             self._doubted = (self._doubted - read) | doubted
-            after = merged(before, _believed(observation, doubted))
             # Where the source's budget stretches the pace, data of that age is still fresh. The
             # rest of a load that only adds to the one before says nothing about the pace.
-            stretched_s = before.fresh_for_s if observation.pending else 0.0
+            stretched_s = known.fresh_for_s if observation.pending else 0.0
             fresh_for_s = max(self._fresh_for_s, 3 * observation.rest_s, stretched_s)
-            self.snapshot = after = replace(after, fresh_for_s=fresh_for_s)
+            after = merged(known, _believed(observation, doubted))
+            after = self._swap(replace(after, fresh_for_s=fresh_for_s))
         self._tell(before, after)
         return doubted
+
+    def adjust(self) -> None:
+        """Publish what was read as the adjustments have it by now."""
+        with self._lock:
+            before = self.snapshot
+            after = self._swap(self._read)
+        self._tell(before, after)
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Stop knowing these services, which nobody asks for any more."""
         with self._lock:
-            before = self.snapshot
-            gone = frozenset(keys) & before.services.keys()
+            known, before = self._read, self.snapshot
+            gone = frozenset(keys) & known.services.keys()
             if not gone:
                 return
-            after = replace(
-                before,
-                sequence=before.sequence + 1,
-                services={k: s for k, s in before.services.items() if k not in gone},
-                read_at={k: at for k, at in before.read_at.items() if k not in gone},
-            )
-            self.snapshot = after
+            services = {k: s for k, s in known.services.items() if k not in gone}
+            read_at = {k: at for k, at in known.read_at.items() if k not in gone}
+            left = replace(known, services=services, read_at=read_at)
+            after = self._swap(following(known, left))
         self._tell(before, after)
 
     def renew_after_fork(self) -> None:
@@ -88,6 +100,15 @@ class Catalog:
         self._lock = threading.Lock()
         self.bell.renew_after_fork()
         self.snapshot = replace(self.snapshot)
+
+    def _swap(self, read: Snapshot) -> Snapshot:
+        """Publish what was read, adjusted, and return that; the lock is held."""
+        adjusted, now = read, self._clock()
+        for adjustment in self._adjustments:
+            adjusted = adjustment(adjusted, now)
+        self._read = read
+        self.snapshot = following(self.snapshot, adjusted) if self._adjustments else read
+        return self.snapshot
 
     def _tell(self, before: Snapshot, after: Snapshot) -> None:
         self.bell.ring()
@@ -109,7 +130,7 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
             del services[key]
             read_at.pop(key, None)
         for service in reading.services:
-            _keep(services, service)
+            services[service.key] = service
             read_at[service.key] = service.observed_at or observation.observed_at
         clusters[reading.label] = _cluster(
             clusters.get(reading.label), reading, observation.observed_at
@@ -124,9 +145,22 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
         services=services,
         read_at=read_at,
     )
-    if _same_content(previous, after):
-        return after
-    return replace(after, sequence=previous.sequence + 1)
+    return following(previous, after)
+
+
+def following(before: Snapshot, after: Snapshot) -> Snapshot:
+    """`after` as the snapshot that comes after `before`. Pure.
+
+    Its services that are equal to those before are the same objects, and its index is the next one
+    where content changed.
+    """
+    services = {
+        key: old if (old := before.services.get(key)) == service and old is not None else service
+        for key, service in after.services.items()
+    }
+    changed = not _same_content(before, after.clusters, services)
+    sequence = before.sequence + 1 if changed else before.sequence
+    return replace(after, sequence=sequence, services=services)
 
 
 def changed_names(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
@@ -163,11 +197,6 @@ def _in_order(clusters: dict[str, Cluster], labels: Sequence[str]) -> dict[str, 
     return {label: clusters.get(label) or Cluster(label) for label in labels}
 
 
-def _keep(services: dict[Key, Service], service: Service) -> None:
-    if services.get(service.key) != service:
-        services[service.key] = service
-
-
 def _cluster(known: Cluster | None, reading: ClusterReading, at: float) -> Cluster:
     known = known or Cluster(reading.label)
     return Cluster(
@@ -178,12 +207,14 @@ def _cluster(known: Cluster | None, reading: ClusterReading, at: float) -> Clust
     )
 
 
-def _same_content(before: Snapshot, after: Snapshot) -> bool:
-    if [_known(c) for c in before.clusters] != [_known(c) for c in after.clusters]:
+def _same_content(
+    before: Snapshot, clusters: Iterable[Cluster], services: Mapping[Key, Service]
+) -> bool:
+    if [_known(c) for c in before.clusters] != [_known(c) for c in clusters]:
         return False
-    if before.services.keys() != after.services.keys():
+    if before.services.keys() != services.keys():
         return False
-    return all(after.services[key] is service for key, service in before.services.items())
+    return all(services[key] is service for key, service in before.services.items())
 
 
 def _known(cluster: Cluster) -> tuple[str, bool]:
