@@ -20,6 +20,7 @@ _LAPS_OF_MANY = 4
 _FOR_LONG = 1_000_000
 _OVERHEAD = 64  # octets of memory that an object takes beside its content
 _FAR = 0x3F00  # pointers have 14 bits
+_RECORD_SIZE = 12  # octets of a record beside its data, its name being a pointer
 _SHORT = struct.Struct("!H")
 _HEAD = struct.Struct("!5H")
 
@@ -46,7 +47,7 @@ class Packed:
         kept = _kept(size) if ordering != "stable" else 1
         weights = [answer.weights.get(data, 1.0) for data in answer.data]
         several = orders(ordering, weights, chance)
-        whole = _Whole(answer, name, room) if answer.data else None
+        whole = _Whole(answer, name, room) if _may_fit(answer, name, room) else None
         self.counts: tuple[int, int, int] | None = None
         self.size = 0
         self._bodies: Iterator[wire.Body] = iter(())
@@ -96,6 +97,12 @@ def _in_turns(pack: Callable[[Order], Body], several: Iterator[Order], kept: int
             yield body
         for _ in range(laps if kept > 1 else _FOR_LONG):
             yield from bodies
+
+
+def _may_fit(answer: Answer, name: bytes, room: int) -> bool:
+    """Whether it is worth trying: packing a thousand records that do not fit is felt."""
+    least = sum(map(len, answer.data)) + _RECORD_SIZE * len(answer.data)
+    return 0 < least <= min(room, _FAR) - wire.HEADER_SIZE - len(name) - 4
 
 
 class _Whole:

@@ -33,6 +33,10 @@ _MOST_EXTENDED = 64  # octets of an extended error
 # is told of what fits whole.
 _Key = tuple[bytes, int, int, bool]
 
+# The same with the identity of the records and the name's size instead of the name: many names may
+# have the records of one, as `x.prefer._zone.SERVICE` does for every x.
+_Records = tuple[int, int, int, int, bool]
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -91,6 +95,7 @@ class Responder:
         self._answers: dict[_Key, Packed] = {}
         self._before: dict[_Key, Packed] = {}  # packed for an earlier snapshot
         self._negatives: dict[_Key, Packed] = {}
+        self._by_records: dict[_Records, Packed] = {}
         self._octets = 0
         self.shortcuts = Shortcuts(jar)
 
@@ -187,9 +192,15 @@ class Responder:
         answer = answers.answer(self._zone, query.name, query.type, now)
         self._before.pop(key, None)
         if packed is None or not packed.renewed(answer):
+            records = id(answer.data), len(query.name), query.type, room, query.edns is not None
+            other = self._by_records.get(records)
+            if other is not None and other.renewed(answer):
+                return other
             room -= _extended_size(answer) if query.edns else 0
             packed = Packed(answer, query.name, room, self._ordering, self._chance)
             key = whole if 0 < packed.size <= room - _MOST_EXTENDED else exact
+            if answer.data:
+                self._by_records[records] = packed
         self._remember(key, packed)
         return packed
 
@@ -219,6 +230,7 @@ class Responder:
         self._before = {}
         self._answers = {}
         self._negatives = {}
+        self._by_records = {}
         self._octets = 0
 
     def _own_answer(self, query: wire.Query) -> Answer | None:

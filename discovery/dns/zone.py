@@ -81,7 +81,7 @@ class Zone:
         self._made: dict[tuple[str, str], ServiceNodes] = {}
         self._hosts = Hosts()
         self._hosts_are_known = False
-        self._children: dict[bytes, frozenset[bytes]] = {}
+        self._children: dict[bytes, frozenset[bytes]] = {}  # of the top and of clusters
         if before is not None:
             self._keep(before)
 
@@ -104,7 +104,9 @@ class Zone:
         """
         known = self._children.get(name)
         if known is None:
-            known = self._children[name] = self._children_of(wire.labels_of(name))
+            known = self._children_of(wire.labels_of(name))
+            if known:  # of whatever else is asked for nothing may stay
+                self._children[name] = known
         return known
 
     def _children_of(self, labels: Labels) -> frozenset[bytes]:
@@ -220,7 +222,7 @@ class Zone:
         return Found(Node(_addresses((address, *sorted(beside)))), self._top, services=services)
 
     def _reverse(self, name: bytes, labels: Labels) -> Found | None:
-        """PTR of an address of ours; its reverse name is a little zone of its own."""
+        """PTR of an address of ours; its reverse name is a little zone of its own, with a top."""
         address = records.reverse_address(labels)
         services = self._at(address)
         if address is None or not services:
@@ -232,13 +234,16 @@ class Zone:
             if address in _beside(service, endpoint.host)
         ]
         pointers = tuple(dict.fromkeys(target for target in targets if target))
-        return Found(Node({wire.PTR: pointers}), name, services=services)
+        top = {wire.SOA: (self.soa,), wire.NS: (self.apex.nameserver,)}
+        return Found(Node({wire.PTR: pointers, **top}), name, services=services)
 
     def _at(self, address: str | None) -> tuple[Service, ...]:
+        if address is None:
+            return ()
         if not self._hosts_are_known:
             self._hosts.follow(self._served())
             self._hosts_are_known = True
-        return self._hosts.at(address) if address else ()
+        return self._hosts.at(address)
 
     def _browsed(self, labels: Labels, clusters: tuple[Cluster, ...], suffix: Labels) -> Found:
         if len(labels) == 3 and labels != browse.KINDS and suffix != self.apex.labels:

@@ -149,6 +149,22 @@ def test_a_cluster_that_is_loaded_is_believed_at_once() -> None:
     assert ask(responder, octets, loaded).rcode() == wire.NXDOMAIN
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["UDP", "TCP"])
+@pytest.mark.parametrize("kind", [wire.A, wire.SRV])
+def test_names_with_the_records_of_another_share_what_was_packed(kind: int, stream: bool) -> None:
+    """Zones that nobody has can be invented without end; packing is what costs."""
+    responder, known = made(stream), snapshot(many(200))
+    names = [f"x{n}.prefer._zone.many.ecs.internal" for n in range(10, 60)]
+    replies = [raw(responder, packet(question(n, kind), opt()), known) for n in names]
+    assert repr(responder).endswith(" 1 answers packed>")
+    for name, reply in zip(names, replies, strict=True):
+        message = dns.message.from_wire(reply, one_rr_per_rrset=True)
+        assert message.question[0].name.to_text() == name + "."
+        assert {rrset.name.to_text() for rrset in message.answer} == {name + "."}
+        assert bool(message.flags & dns.flags.TC) == (not stream)
+    assert len({first(dns.message.from_wire(r, one_rr_per_rrset=True)) for r in replies}) == 50
+
+
 def test_random_names_do_not_fill_the_memory() -> None:
     """Negative answers have a small bound, and take no room from the positive ones."""
     responder = made()

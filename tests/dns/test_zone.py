@@ -99,6 +99,8 @@ def has(name: str, kind: int, zone: Zone = ZONE) -> set[str]:
             {"2001:db8::3"},
         ),
         ("10.1.0.10.in-addr.arpa", wire.PTR, {"ip-10-0-1-10.node.prod.ecs.internal."}),
+        ("10.1.0.10.in-addr.arpa", wire.SOA, {SOA}),
+        ("10.1.0.10.in-addr.arpa", wire.NS, {"ns.dns.ecs.internal."}),
         ("1.5.0.10.in-addr.arpa", wire.PTR, {"00000001.pay.prod.ecs.internal."}),
         (
             "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa",
@@ -306,3 +308,23 @@ def test_unchanged_services_keep_what_was_made_of_them() -> None:
     assert not has("orders.ecs.internal", wire.A, after)
     assert not after.says_the_same_as(before)
     assert Zone(snapshot(), APEX, before).says_the_same_as(before)
+
+
+def test_names_elsewhere_do_not_pay_for_the_index_of_addresses() -> None:
+    """After each snapshot it is brought up to date when an address is asked for, not before."""
+    zone = Zone(SNAPSHOT, APEX)
+    assert zone.find(wire.name_of(b"www", b"example")) is None
+    assert not zone._hosts_are_known
+    assert zone.find(question("10.1.0.10.in-addr.arpa")[:-4]) is not None
+    assert zone._hosts_are_known
+
+
+def test_invented_parents_take_no_memory() -> None:
+    """Only the zone's top and clusters have children that are worth remembering."""
+    zone = Zone(SNAPSHOT, APEX)
+    for n in range(1_000):
+        assert not zone.children(wire.name_of(b"x%d" % n, *APEX.labels))
+        assert not zone.children(wire.name_of(b"x%d" % n, b"orders", b"prod", *APEX.labels))
+    assert zone.children(APEX.name)
+    assert zone.children(wire.name_of(b"prod", *APEX.labels))
+    assert len(zone._children) == 2
