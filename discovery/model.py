@@ -85,6 +85,21 @@ class Exclusion:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and since when a task runs, as far as its source tells; evidence is judged by it.
+
+    `started_at` is when its containers ran, in seconds since the epoch. `machine` is what it shares
+    with the other tasks of its host; `None` where it has no host that anybody knows (Fargate).
+    `agent_connected` is whether that host's agent is in touch with ECS.
+    """
+
+    started_at: float | None = None
+    created_at: float | None = None
+    machine: str | None = None
+    agent_connected: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
     """A port that a service offers; `container` is the container that owns it."""
 
@@ -116,6 +131,9 @@ class Service:
     further addresses of the same network interface (dual stack) where the same ports answer.
     `task_addresses` are the endpoints' hosts that are a task's own network interface (awsvpc), not
     its container instance's; DNS then names the task where it would otherwise name the node.
+    `spares` are what runs and does not serve; those of a port become its last resort when what
+    serves turns out not to. `placements` are the tasks' by ARN. `notes` say of endpoints, by
+    identity, what a person should know of them beside their health.
     `observed_at` is no part of equality: a service that was read again unchanged is the same one.
     """
 
@@ -131,6 +149,9 @@ class Service:
     observed_at: float = field(default=0.0, compare=False)
     task_addresses: frozenset[str] = frozenset()
     other_default_ports: Mapping[str, Port] = field(default_factory=dict, hash=False)
+    spares: tuple[Endpoint, ...] = ()
+    placements: Mapping[str, Placement] = field(default_factory=dict, hash=False, repr=False)
+    notes: Mapping[Identity, str] = field(default_factory=dict, hash=False)
 
     @property
     def last_resort(self) -> bool:
@@ -157,7 +178,8 @@ class Cluster:
     """A cluster as names know it, and how its last read went.
 
     `observed_at` is when its list of services was last read whole, `None` before that, and for
-    ever where names are only read on demand. `error` is the last read's failure in one sentence.
+    ever where names are only read on demand. `error` is the last read's failure in one sentence;
+    `denied_since` is since when reads have been refused for lack of permission or credentials.
     `heard` are names of services that exist but need not have been read: good for suggestions.
     """
 
@@ -165,6 +187,7 @@ class Cluster:
     observed_at: float | None = None
     error: str | None = None
     heard: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    denied_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from discovery.catalog.bell import Bell
 from discovery.catalog.guard import held_back, is_doubtful
+from discovery.errors import AccessDenied, CredentialsExpired
 from discovery.events import Listeners, Published
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
 
@@ -204,7 +205,16 @@ def _cluster(known: Cluster | None, reading: ClusterReading, at: float) -> Clust
         observed_at=at if reading.complete else known.observed_at,
         error=str(reading.error) if reading.error else None,
         heard=reading.heard or known.heard,
+        denied_since=_denied_since(known, reading, at),
     )
+
+
+def _denied_since(known: Cluster, reading: ClusterReading, at: float) -> float | None:
+    """An outage meanwhile does not end it; a read that learns something does."""
+    if reading.learned:
+        return None
+    is_denied = isinstance(reading.error, AccessDenied | CredentialsExpired)
+    return known.denied_since or (at if is_denied else None)
 
 
 def _same_content(

@@ -78,6 +78,8 @@ def assembled(known: Known, wanted: Set[str] | None, observed_at: float) -> Asse
                 other_addresses=_other_addresses(outcome.candidates),
                 observed_at=observed_at,
                 task_addresses=_task_addresses(outcome.candidates),
+                spares=judgement.spares,
+                placements={c.endpoint.task_arn or "": c.placement for c in outcome.candidates},
             )
         )
     return Assembly(tuple(services), verdicts)
@@ -162,7 +164,9 @@ def _where(candidate: Candidate) -> Where:
 
 
 def _age_key(candidate: Candidate) -> tuple[float, str]:
-    return candidate.created_at or 0.0, candidate.endpoint.task_arn or ""
+    placement = candidate.placement
+    since = placement.started_at or placement.created_at or 0.0
+    return since, candidate.endpoint.task_arn or ""
 
 
 def _shared(

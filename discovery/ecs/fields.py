@@ -28,6 +28,12 @@ def number(document: Document, key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def flag(document: Document, key: str) -> bool | None:
+    """The member, if it is true or false."""
+    value = document.get(key)
+    return value if isinstance(value, bool) else None
+
+
 def ratio(document: Document, key: str) -> float | None:
     """The member, if it is a number of any kind that a calculation can go on with."""
     return _finite(document.get(key))

@@ -7,18 +7,22 @@ of the former, Systems Manager those of the latter.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from discovery.ecs.fields import Document, address, number, pairs, part, rows, text
+from discovery.ecs.fields import Document, address, flag, number, pairs, part, rows, text
 from discovery.ecs.tasks import Family
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A container instance: the id of its machine and its state, `ACTIVE` or `DRAINING`."""
+    """A container instance: the id of its machine and its state, `ACTIVE` or `DRAINING`.
+
+    `agent_connected` is whether its agent is in touch with ECS.
+    """
 
     arn: str
     machine: str | None = None
     status: str | None = None
     zone: str | None = None
+    agent_connected: bool | None = None
 
     @property
     def is_external(self) -> bool:
@@ -52,6 +56,7 @@ class Host:
 
     machine: Machine
     zone: str | None = None
+    agent_connected: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ def instances_in(answer: Document) -> dict[str, Instance]:
                 machine=text(row, "ec2InstanceId"),
                 status=text(row, "status"),
                 zone=attributes.get("ecs.availability-zone") or None,
+                agent_connected=flag(row, "agentConnected"),
             )
     return found
 

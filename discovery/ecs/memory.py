@@ -250,7 +250,7 @@ class Memory:
         for arn, instance in self.instances.items():
             known = self.machines.get(instance.machine or "")
             machine = known or Machine(problem=self._unknown_machine(instance))
-            hosts[arn] = Host(machine, instance.zone or machine.zone)
+            hosts[arn] = Host(machine, instance.zone or machine.zone, instance.agent_connected)
         return Facts(
             definitions=self.definitions,
             hosts=hosts,

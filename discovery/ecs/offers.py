@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from discovery.ecs.facts import Facts, is_over
 from discovery.ecs.services import RegisteredPort, ServiceFacts
 from discovery.ecs.tasks import Task
+from discovery.health.eligibility import role_of
 from discovery.model import Endpoint, Port
 
 
@@ -30,10 +31,7 @@ class Offer:
     def role(self, endpoint: Endpoint) -> object:
         """What it stands for: equal for endpoints that a caller may take for each other."""
         default = self.other_defaults.get(endpoint.task_definition or "", self.default)
-        if default is not None and default.is_of(endpoint):
-            return "default"
-        named = endpoint.port_name
-        return named or (endpoint.container, endpoint.container_port), endpoint.protocol
+        return role_of(endpoint, default)
 
 
 def offer(

@@ -15,7 +15,7 @@ from discovery.ecs.facts import Facts, Owner, defined, interface_of, network_mod
 from discovery.ecs.hosts import Public
 from discovery.ecs.tasks import Binding, Container, Interface, Task
 from discovery.health.eligibility import Candidate
-from discovery.model import Endpoint, Exclusion, Health
+from discovery.model import Endpoint, Exclusion, Health, Placement
 
 WEIGHT_TAG = "ecs-discovery.weight"
 
@@ -240,7 +240,9 @@ def _candidate(
         phase_reason=reason,
         is_own_address=spot.is_own_address,
         other_address=spot.other_host,
-        created_at=task.created_at,
+        placement=Placement(
+            task.started_at, task.created_at, task.instance, host.agent_connected if host else None
+        ),
     )
 
 

@@ -79,6 +79,7 @@ class Task:
     stopped_reason: str | None = None
     zone: str | None = None
     created_at: float | None = None
+    started_at: float | None = None
     version: int | None = None
     containers: tuple[Container, ...] = ()
     attachments: tuple[Interface, ...] = ()
@@ -142,6 +143,7 @@ def task_of(document: Document) -> Task | None:
         stopped_reason=text(document, "stoppedReason"),
         zone=text(document, "availabilityZone"),
         created_at=moment(document, "createdAt"),
+        started_at=moment(document, "startedAt"),
         version=number(document, "version"),
         containers=tuple(c for row in rows(document, "containers") if (c := _container(row))),
         attachments=tuple(i for row in attachments if (i := _attached(row))),

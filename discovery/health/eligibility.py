@@ -8,12 +8,12 @@ What is being stopped, or has not come up, serves as a last resort, and says so.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from discovery.model import SERVES, Endpoint, Exclusion, Health
+from discovery.model import SERVES, Endpoint, Exclusion, Health, Placement, Port
 
 CheckKey = tuple[str, str, str | None]
 Verdicts = Mapping[CheckKey, Health]
 
-_RANK: Mapping[Health, int] = {
+RANK: Mapping[Health, int] = {
     **dict.fromkeys(SERVES, 0),
     "draining": 1,
     "starting": 2,
@@ -45,21 +45,33 @@ class Candidate:
     phase_reason: str = ""
     is_own_address: bool = False
     other_address: str | None = None
-    created_at: float | None = None
+    placement: Placement = field(default_factory=Placement)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What serves, what does not and why, and the verdicts to remember for these containers."""
+    """What serves, what does not and why, and the verdicts to remember for these containers.
+
+    `spares` are the endpoints among the excluded, should what serves turn out not to.
+    """
 
     endpoints: tuple[Endpoint, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
+    spares: tuple[Endpoint, ...] = ()
     verdicts: Verdicts = field(default_factory=dict)
 
 
 def port_of(endpoint: Endpoint) -> object:
     """What makes endpoints alternatives of each other: the same port of the same container."""
     return endpoint.container, endpoint.container_port, endpoint.protocol
+
+
+def role_of(endpoint: Endpoint, default: Port | None) -> object:
+    """What it stands for: equal for endpoints that a caller may take for each other."""
+    if default is not None and default.is_of(endpoint):
+        return "default"
+    named = endpoint.port_name
+    return named or (endpoint.container, endpoint.container_port), endpoint.protocol
 
 
 def judged(
@@ -79,10 +91,12 @@ def judged(
     )
     served = {role(c.endpoint) for health, c in rated if health in SERVES}
     kept = [(h, c) for h, c in rated if h in SERVES or role(c.endpoint) not in served]
-    kept.sort(key=lambda pair: _RANK[pair[0]])
+    kept.sort(key=lambda pair: RANK[pair[0]])
+    out = [(h, c) for h, c in rated if h not in SERVES and role(c.endpoint) in served]
     return Judgement(
         tuple(replace(c.endpoint, health=health) for health, c in kept),
-        tuple(_excluded(h, c) for h, c in rated if h not in SERVES and role(c.endpoint) in served),
+        tuple(_excluded(health, c) for health, c in out),
+        tuple(replace(c.endpoint, health=health) for health, c in out),
         _remembered(rated, verdicts),
     )
 

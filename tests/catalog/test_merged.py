@@ -7,11 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.catalog.catalog import changed_names, merged
-from discovery.errors import SourceThrottled, SourceUnreachable
+from discovery.errors import (
+    AccessDenied,
+    CredentialsExpired,
+    SourceThrottled,
+    SourceUnreachable,
+)
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
 from tests.made import NOW, endpoint, failed, observed, reading, service
 
 ERROR = SourceUnreachable("no answer")
+EXPIRED = CredentialsExpired("the security token is expired")
 EMPTY = Snapshot(epoch=1, clusters=(Cluster("demo"), Cluster("prod")))
 LOADED = merged(EMPTY, observed(reading(service("web", 1, 2), service("api", 3))))
 
@@ -69,6 +75,17 @@ def test_unchanged_services_stay_the_same_objects() -> None:
     after = merged(LOADED, observed(reading(service("web", 1, 2), service("api", 4))))
     assert after.services["demo", "web"] is LOADED.services["demo", "web"]
     assert after.services["demo", "api"] is not LOADED.services["demo", "api"]
+
+
+def test_since_when_reads_are_denied_is_known_until_one_succeeds() -> None:
+    """An outage in between does not start it anew; an outage alone is no missing permission."""
+    out = merged(LOADED, failed(ERROR, at=NOW + 10))
+    assert [c.denied_since for c in out.clusters if c.label == "demo"] == [None]
+    denied = merged(out, failed(AccessDenied("ecs:ListTasks"), at=NOW + 20))
+    later = merged(merged(denied, failed(ERROR, at=NOW + 30)), failed(EXPIRED, at=NOW + 40))
+    assert [c.denied_since for c in later.clusters if c.label == "demo"] == [NOW + 20]
+    again = merged(later, observed(reading(service("web", 1)), at=NOW + 50))
+    assert [c.denied_since for c in again.clusters if c.label == "demo"] == [None]
 
 
 def test_a_services_own_time_counts_over_that_of_the_load() -> None:

@@ -135,3 +135,9 @@ def test_verdicts_of_others_are_not_carried_on() -> None:
     """The memory is bounded by what is judged."""
     judgement = judged([candidate("a", "HEALTHY")], {key("gone"): "healthy"})
     assert set(judgement.verdicts) == {key("a")}
+
+
+def test_what_is_excluded_beside_better_is_kept_as_a_spare() -> None:
+    """With its health, so that it can become the last resort later."""
+    judgement = judged([candidate("b", phase="draining"), candidate("a", "HEALTHY")], {})
+    assert [(e.task_arn, e.health) for e in judgement.spares] == [("b", "draining")]
