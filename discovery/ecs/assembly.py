@@ -5,15 +5,16 @@ is right: host ports and addresses are reused, and a list may be a moment old.
 """
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from discovery.ecs.facts import Facts, Owner
 from discovery.ecs.offers import offer
 from discovery.ecs.services import ServiceFacts
 from discovery.ecs.shapes import Outcome, endpoints_of
 from discovery.ecs.tasks import Task
+from discovery.ecs.traffic import Traffic, revisions_of, weighted
 from discovery.health.eligibility import Candidate, CheckKey, Verdicts, judged
-from discovery.model import Endpoint, Exclusion, Health, Kind, Service
+from discovery.model import Exclusion, Health, Kind, Service
 
 Where = tuple[str, int, str]
 
@@ -69,7 +70,7 @@ def assembled(known: Known, wanted: Set[str] | None, observed_at: float) -> Asse
                 name=name,
                 cluster=known.label,
                 kind=chosen[name].owner.kind,
-                endpoints=_shared(judgement.endpoints, chosen[name].tasks, facts),
+                endpoints=weighted(judgement.endpoints, *_split(chosen[name], facts), offered.role),
                 exclusions=_in_order(outcome.exclusions + judgement.exclusions),
                 ports=offered.ports,
                 default_port=offered.default,
@@ -114,11 +115,11 @@ def _outcome(group: _Group, facts: Facts, service: ServiceFacts | None) -> Outco
         Exclusion(t.arn, "it is a standalone task: the name is the service's")
         for t in group.strangers
     ]
-    production = _production(group, service)
+    revisions, traffic = _split(group, service)
     for task in group.tasks:
-        if production is not None and not production.get(task.started_by or "", 0.0):
-            reason = f"its deployment {task.started_by} does not serve production traffic"
-            exclusions.append(Exclusion(task.arn, reason))
+        revision = revisions.get(task.arn, "")
+        if traffic is not None and not traffic.serves(revision):
+            exclusions.append(Exclusion(task.arn, traffic.reason(revision)))
             continue
         outcome = endpoints_of(task, group.owner, facts)
         candidates += outcome.candidates
@@ -126,12 +127,13 @@ def _outcome(group: _Group, facts: Facts, service: ServiceFacts | None) -> Outco
     return Outcome(tuple(candidates), tuple(exclusions))
 
 
-def _production(group: _Group, service: ServiceFacts | None) -> Mapping[str, float] | None:
-    """Shares by deployment, unless the tasks' deployments are none that we know."""
-    if service is None or group.owner.kind != "service" or service.production is None:
-        return None
-    known = service.deployments | service.production.keys()
-    return service.production if any(t.started_by in known for t in group.tasks) else None
+def _split(group: _Group, service: ServiceFacts | None) -> tuple[Mapping[str, str], Traffic | None]:
+    """The revisions of its tasks, and their traffic unless the tasks are of none that we know."""
+    if service is None or group.owner.kind != "service" or service.traffic is None:
+        return {}, None
+    known = {**dict.fromkeys(service.traffic.shares), **service.deployments}
+    revisions = revisions_of(group.tasks, known)
+    return revisions, service.traffic if revisions else None
 
 
 def _without_collisions(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
@@ -167,27 +169,6 @@ def _age_key(candidate: Candidate) -> tuple[float, str]:
     placement = candidate.placement
     since = placement.started_at or placement.created_at or 0.0
     return since, candidate.endpoint.task_arn or ""
-
-
-def _shared(
-    endpoints: tuple[Endpoint, ...], tasks: Iterable[Task], facts: ServiceFacts | None
-) -> tuple[Endpoint, ...]:
-    """While deployments share the traffic, weights that give each deployment its share."""
-    production = facts.production if facts and facts.production else {}
-    shares = {i: share for i, share in production.items() if share > 0}
-    if len(shares) < 2:
-        return endpoints
-    deployment = {task.arn: task.started_by for task in tasks}
-    of = [deployment.get(e.task_arn or "") or "" for e in endpoints]
-    total = sum(shares.get(i, 0.0) for i in set(of))
-    if not total:
-        return endpoints
-    factors = {i: shares.get(i, 0.0) / total * len(of) / of.count(i) for i in set(of)}
-    return tuple(
-        replace(e, weight=round(e.weight * factors[i], 6))
-        for e, i in zip(endpoints, of, strict=True)
-        if factors[i]
-    )
 
 
 def _task_addresses(candidates: Iterable[Candidate]) -> frozenset[str]:

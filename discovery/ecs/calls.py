@@ -11,7 +11,14 @@ from math import inf
 from typing import Any, TypeVar
 
 from discovery.ecs.fields import Document, text
-from discovery.errors import SourceError, SourceMalformed, SourceThrottled
+from discovery.errors import (
+    CredentialsExpired,
+    CredentialsMissing,
+    SourceError,
+    SourceMalformed,
+    SourceThrottled,
+    SourceUnreachable,
+)
 
 # Throttle groups: the first four share a quota each, per account and region.
 CLUSTER_RESOURCES = "cluster resources"
@@ -21,6 +28,12 @@ CLUSTERS = "clusters"
 DEPLOYMENTS = "service deployments"
 EC2 = "ec2"
 SSM = "ssm"
+
+# What may be over with the next read; nothing is concluded from it.
+PASSING = (
+    *(SourceUnreachable, SourceThrottled, SourceMalformed),
+    *(CredentialsMissing, CredentialsExpired),
+)
 
 Result = TypeVar("Result")
 
@@ -34,7 +47,9 @@ _ALWAYS_THERE = {
     "DescribeServices": "services",
     "DescribeContainerInstances": "containerInstances",
     "DescribeTaskDefinition": "taskDefinition",
+    "ListServiceDeployments": "serviceDeployments",
     "DescribeServiceDeployments": "serviceDeployments",
+    "DescribeServiceRevisions": "serviceRevisions",
     "DescribeInstances": "Reservations",
     "DescribeNetworkInterfaces": "NetworkInterfaces",
     "DescribeInstanceInformation": "InstanceInformationList",

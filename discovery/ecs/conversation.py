@@ -6,8 +6,8 @@ in the `Outcome` that it leaves.
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Batch, Steps
 from discovery.ecs.memory import Memory
@@ -19,7 +19,7 @@ _log = logging.getLogger("discovery")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a read came to: the reading, whether more can be had, and what to tell a person.
+    """What a read came to: the reading, whether more can be had, and what to tell a person, since.
 
     `scarce_calls` counts those of the scarcest quota, `seconds` how long it took.
     """
@@ -28,7 +28,7 @@ class Outcome:
     names: frozenset[str] | None
     pending: bool = False
     is_rolling: bool = False
-    notices: tuple[str, ...] = ()
+    notices: Mapping[str, float] = field(default_factory=dict)
     scarce_calls: int = 0
     seconds: float = 0.0
 
@@ -96,7 +96,7 @@ class Conversation:
             self.names,
             pending=self._memory.pending,
             is_rolling=any(known.is_rolling for known in self._memory.services.values()),
-            notices=tuple(self._memory.notices),
+            notices=dict(self._memory.notices),
             scarce_calls=self._scarce_calls,
             seconds=self.age_s,
         )

@@ -11,27 +11,15 @@ from math import inf
 from typing import Any, TypeVar
 
 from discovery.ecs import calls, hosts
-from discovery.ecs.calls import Call, Steps
+from discovery.ecs.calls import PASSING, Call, Steps
 from discovery.ecs.definitions import definition_of
 from discovery.ecs.fields import Document
 from discovery.ecs.memory import NO_SUCH_SERVICE, Memory, Scope, service_key
-from discovery.ecs.services import ServiceFacts, gone_in, names_in, services_in, shares_in
-from discovery.errors import (
-    AccessDenied,
-    CredentialsExpired,
-    CredentialsMissing,
-    SourceError,
-    SourceMalformed,
-    SourceThrottled,
-    SourceUnreachable,
-)
+from discovery.ecs.services import ServiceFacts, gone_in, names_in, services_in
+from discovery.ecs.shifts import shifts
+from discovery.errors import AccessDenied, SourceError
 
 Thing = TypeVar("Thing")
-
-PASSING = (
-    *(SourceUnreachable, SourceThrottled, SourceMalformed),
-    *(CredentialsMissing, CredentialsExpired),
-)
 
 
 @dataclass(slots=True)
@@ -143,7 +131,7 @@ class Lookups:
     def blame(self, error: SourceError) -> None:
         """Note an error of an optional call: a missing permission once, others for this load."""
         if isinstance(error, AccessDenied):
-            self.memory.notices.setdefault(str(error))
+            self.memory.notices[str(error)] = self.now
         elif not isinstance(error, calls.Postponed):
             self.errors.append(error)
 
@@ -189,48 +177,22 @@ class Lookups:
 
     def _keep(self, found: Mapping[str, ServiceFacts]) -> Steps[None]:
         """Remember services, those whose traffic shifts together with their shares of it."""
-        shares, failed = yield from self._shares(found)
+        shifting = {name: facts for name, facts in found.items() if facts.is_shifting}
+        read = yield from shifts(self.scope, self.memory, shifting, self.now)
         for name, facts in found.items():
             before = self.memory.services.get(name)
-            same = before is not None and before.deployment_arn == facts.deployment_arn
-            if name in failed and not same:
+            same = before is not None and facts.is_shifting_as(before)
+            error = read.failed.get(name)
+            if error is not None and not same:
                 self.unread.add(name)
-                self.errors.append(failed[name])
+                self.errors.append(error)
                 continue
-            if name in failed:
-                self.doubts[name] = failed[name]
-                self.blame(failed[name])
-            if facts.deployment_arn and (shares.get(name) or same):
-                told = shares.get(name) or (before.production if before else None)
-                facts = replace(facts, production=told)
-            self.memory.services[name] = facts
+            if error is not None:
+                self.doubts[name] = error
+                self.blame(error)
+            told = read.told.get(name) or (before.told if same and before else None)
+            self.memory.services[name] = replace(facts, traffic=told) if told else facts
             self.memory.doubted_services.pop(name, None)
-
-    def _shares(
-        self, found: Mapping[str, ServiceFacts]
-    ) -> Steps[tuple[dict[str, dict[str, float]], dict[str, SourceError]]]:
-        """Shares by service, and why those of others could not be read."""
-        shifting = {a: name for name, facts in found.items() if (a := facts.deployment_arn)}
-        chunks = _chunks(sorted(shifting), 20)
-        reason = "know which deployments serve production"
-        asked = [
-            Call(
-                "DescribeServiceDeployments",
-                {"serviceDeploymentArns": list(chunk)},
-                reason,
-                calls.DEPLOYMENTS,
-            )
-            for chunk in chunks
-        ]
-        shares: dict[str, dict[str, float]] = {}
-        failed: dict[str, SourceError] = {}
-        for chunk, answer in zip(chunks, (yield from calls.all_of(asked)), strict=True):
-            told = {} if isinstance(answer, SourceError) else shares_in(answer)
-            shares.update(told)
-            silent = SourceMalformed("DescribeServiceDeployments says nothing of a deployment")
-            error = answer if isinstance(answer, SourceError) else silent
-            failed.update({shifting[a]: error for a in chunk if shifting[a] not in told})
-        return shares, failed
 
     def _in_ec2(self, machines: Sequence[str]) -> Steps[None]:
         # One unknown id among InstanceIds fails the whole call; a filter does not match it.

@@ -22,9 +22,11 @@ from discovery.model import Health
 AGAIN_AFTER_S = 60.0  # how often what may change slowly is read again
 STOPPED_FOR_S = 600.0
 UNWANTED_FOR_S = 600.0
+DENIED_FOR_S = 3_600.0  # how long an optional call is not tried again without its permission
 ABSENT_FOR_S = 2.0  # at first; twice as long each time, up to `AGAIN_AFTER_S`
 STOPPED_OF_ONE_NAME = 3
 DEFINITION_LIMIT = 10_000
+REVISION_LIMIT = 1_000
 NO_SUCH_SERVICE = "ECS knows no such service"
 
 
@@ -90,6 +92,7 @@ class Memory:
     public: dict[str, Public] = field(default_factory=dict)
     refused: dict[str, Refusal] = field(default_factory=dict)
     services: dict[str, ServiceFacts] = field(default_factory=dict)
+    revisions: MutableMapping[str, str] = field(default_factory=lambda: LRUCache(REVISION_LIMIT))
     service_names: frozenset[str] = frozenset()
     tasks: dict[str, Task] = field(default_factory=dict)
     stopped: dict[str, tuple[Task, float]] = field(default_factory=dict)
@@ -98,7 +101,7 @@ class Memory:
     doubted_services: dict[str, float] = field(default_factory=dict)
     absences: dict[str, Absence] = field(default_factory=dict)
     waiting: dict[str, None] = field(default_factory=dict)  # new names, the first come first
-    notices: dict[str, None] = field(default_factory=dict)
+    notices: dict[str, float] = field(default_factory=dict)  # and when there was cause for them
     names_at: float | None = None
     instances_at: float | None = None
     counted_at: float | None = None
@@ -192,6 +195,17 @@ class Memory:
         refusal = Refusal(str(error), now, error, AGAIN_AFTER_S if lasts else 0.0)
         self.refused.update(dict.fromkeys(keys, refusal))
 
+    def deny(self, error: AccessDenied, now: float) -> None:
+        """Remember that an optional action is not allowed, and have a person told."""
+        self.notices[str(error)] = now
+        key = action_key(error.action.partition(":")[2])
+        self.refused[key] = Refusal(str(error), now, error, DENIED_FOR_S)
+
+    def denial(self, *operations: str) -> SourceError | None:
+        """Why one of these operations lately was not allowed, if one was not."""
+        found = (self.refused.get(action_key(operation)) for operation in operations)
+        return next((refusal.error for refusal in found if refusal is not None), None)
+
     def forget_old(self, now: float) -> None:
         """Let what was refused a while ago be asked again, and drop what nobody asks for."""
         self.refused = {k: r for k, r in self.refused.items() if not is_due(r.at, now, r.again_s)}
@@ -274,6 +288,11 @@ class Memory:
 def service_key(name: str) -> str:
     """A service's name among the ARNs and ids that were refused."""
     return f"service:{name}"
+
+
+def action_key(operation: str) -> str:
+    """An optional operation among what was refused."""
+    return f"action:{operation}"
 
 
 def is_due(at: float | None, now: float, after_s: float = AGAIN_AFTER_S) -> bool:

@@ -179,7 +179,7 @@ class _Read:
 
     def _is_due(self, name: str) -> bool:
         known = self.memory.services[name]
-        if known.deployment_arn is not None or name in self.memory.doubted_services:
+        if known.is_shifting or name in self.memory.doubted_services:
             return True
         after_s = ROLLING_AGAIN_S if known.is_rolling else AGAIN_AFTER_S
         return is_due(known.read_at, self.now, after_s)

@@ -1,15 +1,15 @@
 """A service as ECS describes it: what its tasks do not tell.
 
-Which port it is registered with, tags, which definitions and deployments it runs, and, while a
-blue/green deployment is under way, which of them serve production.
+Which port it is registered with, tags, which definitions and deployments it runs, and, while its
+traffic shifts, which of them serve production.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from discovery.ecs.fields import Document, number, pairs, part, port, ratio, rows, text, texts
-
-_SHIFTS_TRAFFIC = {"BLUE_GREEN", "LINEAR", "CANARY"}
+from discovery.ecs import traffic
+from discovery.ecs.fields import Document, number, pairs, port, rows, text, texts
+from discovery.ecs.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +22,40 @@ class RegisteredPort:
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """One service. `production` maps deployment ids to shares of the traffic.
+    """One service. `deployments` are ids of deployments and task sets, with their definitions.
 
-    `production` is `None` where every deployment serves. `deployment_arn` is the service deployment
-    to ask for shares; `running` counts tasks that run or start; `is_rolling` is true while one
-    deployment replaces another.
+    `traffic` is `None` where every deployment serves. While a service `is_shifting` its shares are
+    to be asked for, of the service deployment `deployment_arn`. `live` are the deployments that run
+    tasks; `running` counts tasks that run or start; `is_rolling` is true while one deployment
+    replaces another.
     """
 
     name: str
     status: str | None = None
     definitions: tuple[str, ...] = ()
-    deployments: frozenset[str] = frozenset()
+    deployments: Mapping[str, str | None] = field(default_factory=dict)
+    live: frozenset[str] = frozenset()
     registered: RegisteredPort | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     running: int = 0
     is_rolling: bool = False
-    production: Mapping[str, float] | None = None
+    traffic: Traffic | None = None
+    is_shifting: bool = False
     deployment_arn: str | None = None
     read_at: float = 0.0
+
+    @property
+    def told(self) -> Traffic | None:
+        """The traffic, if ECS told its shares."""
+        return self.traffic if self.traffic is not None and self.traffic.is_told else None
+
+    def is_shifting_as(self, before: "ServiceFacts") -> bool:
+        """Whether the deployment that was under way then is under way still."""
+        if not (self.is_shifting and before.is_shifting):
+            return False
+        if self.deployment_arn is None:
+            return self.deployments == before.deployments
+        return self.deployment_arn == before.deployment_arn
 
 
 def services_in(answer: Document, read_at: float) -> dict[str, ServiceFacts]:
@@ -70,42 +86,25 @@ def names_in(answer: Document) -> tuple[str, ...]:
     return tuple(name for arn in texts(answer, "serviceArns") if (name := _name_in(arn)))
 
 
-def shares_in(answer: Document) -> dict[str, dict[str, float]]:
-    """Production shares in an answer of DescribeServiceDeployments: by service, by deployment.
-
-    Empty where none is told, as before the traffic shifts. The last part of a service revision's
-    ARN is the number of the deployment's id.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for row in rows(answer, "serviceDeployments"):
-        name = _name_in(text(row, "serviceArn"))
-        if name is None:
-            continue
-        shares = found.setdefault(name, {})
-        revisions = (*rows(row, "sourceServiceRevisions"), part(row, "targetServiceRevision"))
-        for revision in revisions:
-            share = ratio(revision, "requestedProductionTrafficWeight")
-            arn = text(revision, "arn")
-            if arn is not None and share is not None:
-                shares[f"ecs-svc/{arn.rpartition('/')[2]}"] = share
-    return {name: shares if any(shares.values()) else {} for name, shares in found.items()}
-
-
 def _service(name: str, row: Document, read_at: float) -> ServiceFacts:
     sets, deployments = rows(row, "taskSets"), rows(row, "deployments")
     revisions = (*deployments, *sets)
     definitions = (text(row, "taskDefinition"), *(text(r, "taskDefinition") for r in revisions))
-    shifting = _is_shifting(row, deployments)
+    shifting = traffic.is_shifting(row)
     return ServiceFacts(
         name=name,
         status=text(row, "status"),
         definitions=tuple(dict.fromkeys(arn for arn in definitions if arn)),
-        deployments=frozenset(i for r in revisions if (i := text(r, "id"))),
+        deployments={i: text(r, "taskDefinition") for r in revisions if (i := text(r, "id"))},
+        live=frozenset(
+            i for r in revisions if (i := text(r, "id")) and number(r, "runningCount") != 0
+        ),
         registered=_registered(row, sets),
         tags=pairs(rows(row, "tags"), "key"),
         running=(number(row, "runningCount") or 0) + (number(row, "pendingCount") or 0),
         is_rolling=len(sets) > 1 or _is_rolling(deployments),
-        production=_production(row, sets) or (_before(deployments) if shifting else None),
+        traffic=traffic.by_task_sets(row) or (traffic.replaced(row) if shifting else None),
+        is_shifting=shifting,
         deployment_arn=text(row, "currentServiceDeployment") if shifting else None,
         read_at=read_at,
     )
@@ -123,29 +122,9 @@ def _registered(row: Document, sets: tuple[Document, ...]) -> RegisteredPort | N
     return None
 
 
-def _production(row: Document, sets: tuple[Document, ...]) -> dict[str, float] | None:
-    """With an external or CodeDeploy controller the primary task set serves, and no other."""
-    if text(part(row, "deploymentController"), "type") not in ("CODE_DEPLOY", "EXTERNAL"):
-        return None
-    primary = {i: 100.0 for s in sets if text(s, "status") == "PRIMARY" and (i := text(s, "id"))}
-    return primary or None
-
-
 def _is_rolling(deployments: tuple[Document, ...]) -> bool:
     states = {text(deployment, "rolloutState") for deployment in deployments}
     return "IN_PROGRESS" in states or (len(deployments) > 1 and states == {None})
-
-
-def _is_shifting(row: Document, deployments: tuple[Document, ...]) -> bool:
-    strategy = text(part(row, "deploymentConfiguration"), "strategy")
-    return strategy in _SHIFTS_TRAFFIC and len(deployments) > 1
-
-
-def _before(deployments: tuple[Document, ...]) -> dict[str, float] | None:
-    """Where ECS tells no shares yet: what is being replaced still serves, if it runs at all."""
-    active = [d for d in deployments if text(d, "status") == "ACTIVE"]
-    running = [d for d in active if number(d, "runningCount") != 0]
-    return {i: 100.0 for d in running if (i := text(d, "id"))} or None
 
 
 def _name_in(arn: str | None) -> str | None:

@@ -13,13 +13,14 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from queue import Empty, SimpleQueue
 
 from discovery.ecs.caller import Caller
 from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Batch, Steps
 from discovery.ecs.clients import Access, Clients
 from discovery.ecs.conversation import Conversation, Outcome
-from discovery.ecs.memory import Memory, Scope
+from discovery.ecs.memory import DENIED_FOR_S, Memory, Scope
 from discovery.ecs.plan import follow_up, reading
 from discovery.errors import BadSetting, SourceUnreachable
 from discovery.events import Listeners, Noticed
@@ -87,7 +88,7 @@ class EcsSource:
         self._listeners = listeners or Listeners()
         self._clock, self._monotonic = clock, monotonic
         self._environment = environment
-        self._said: set[str] = set()
+        self._said: dict[str, float] = {}
         self._renew(is_closed=False)
         _alive.add(self)
 
@@ -209,9 +210,9 @@ class EcsSource:
         cluster.last, cluster.under_way = cluster.under_way.outcome, None
         if cluster.last is None:
             return []
-        for message in cluster.last.notices:
-            if message not in self._said:
-                self._said.add(message)
+        for message, at in cluster.last.notices.items():
+            if at - self._said.get(message, -inf) >= DENIED_FOR_S:
+                self._said[message] = at
                 self._listeners.emit(Noticed(message))
         return [cluster.last.reading]
 

@@ -38,6 +38,7 @@ class FixedAws:
         self.managed: dict[str, str] = {}
         self.public: dict[str, str | None] = {}
         self.shares: dict[str, tuple[str, dict[str, float]]] = {}
+        self.revisions: dict[str, str] = {}
         self.unlisted: set[str] = set()
         self.fail: Fail = lambda call: None
         self.calls: list[Call] = []
@@ -147,6 +148,21 @@ class FixedAws:
         arns = [f"{ACCOUNT}:service/prod/{n}" for n in services if n not in self.services]
         return {"services": found, "failures": [{"arn": a, "reason": "MISSING"} for a in arns]}
 
+    def _ListServiceDeployments(self, service: str, **_: Any) -> Answer:  # noqa: N802
+        found = [arn for arn, (name, _) in self.shares.items() if name == service]
+        return {"serviceDeployments": [{"serviceDeploymentArn": arn} for arn in found]}
+
+    def _DescribeServiceRevisions(  # noqa: N802
+        self,
+        serviceRevisionArns: list[str],  # noqa: N803
+    ) -> Answer:
+        found = [
+            {"serviceRevisionArn": arn, "taskDefinition": self.revisions[arn]}
+            for arn in serviceRevisionArns
+            if arn in self.revisions
+        ]
+        return {"serviceRevisions": found}
+
     def _DescribeServiceDeployments(  # noqa: N802
         self,
         serviceDeploymentArns: list[str],  # noqa: N803
@@ -160,6 +176,7 @@ class FixedAws:
             ]
             found.append(
                 {
+                    "serviceDeploymentArn": arn,
                     "serviceArn": f"{ACCOUNT}:service/prod/{name}",
                     "targetServiceRevision": revisions[-1],
                     "sourceServiceRevisions": revisions[:-1],

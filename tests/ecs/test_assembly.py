@@ -12,19 +12,17 @@ from discovery.ecs.assembly import Known, assembled
 from discovery.ecs.definitions import definition_of
 from discovery.ecs.facts import Facts
 from discovery.ecs.hosts import Host, Machine
-from discovery.ecs.services import services_in, shares_in
+from discovery.ecs.services import services_in
 from discovery.ecs.tasks import tasks_in
 from discovery.model import Service
 from discovery.names import Name
 from tests.ecs.documents import (
-    ACCOUNT,
     CREATED,
     DEFINITION,
     INSTANCE,
     Document,
     awsvpc_task,
     binding,
-    checked,
     container,
     container_definition,
     definition,
@@ -297,103 +295,6 @@ def test_tags_of_the_service_become_labels_and_weight() -> None:
         (5.0, "shop"),
         (5.0, "other"),
     ]
-
-
-def deployment(identity: str, status: str) -> Document:
-    """A deployment of the service."""
-    return {"id": identity, "status": status, "taskDefinition": DEFINITION}
-
-
-def blue_and_green() -> list[Document]:
-    """Two tasks of the old deployment, one of the new."""
-    return [
-        app(32768, 1, startedBy=BLUE),
-        app(32769, 2, startedBy=BLUE),
-        app(32770, 3, startedBy=GREEN),
-    ]
-
-
-def test_only_the_primary_task_set_serves() -> None:
-    """With CodeDeploy the replacement gets no production traffic before the shift."""
-    sets = [
-        {"id": BLUE, "status": "PRIMARY", "taskDefinition": DEFINITION},
-        {"id": GREEN, "status": "ACTIVE", "taskDefinition": DEFINITION},
-    ]
-    described = service(deploymentController={"type": "CODE_DEPLOY"}, taskSets=sets, deployments=[])
-    found = made(known(blue_and_green(), [described]))["orders"]
-    assert [e.port for e in found.endpoints] == [32768, 32769]
-    assert [e.task_arn for e in found.exclusions] == [task_arn(3)]
-
-
-def shifting(strategy: str = "CANARY") -> Document:
-    """A service in the middle of a deployment that shifts traffic."""
-    return service(
-        deploymentConfiguration={"strategy": strategy},
-        deployments=[deployment(GREEN, "PRIMARY"), deployment(BLUE, "ACTIVE")],
-        currentServiceDeployment=f"{ACCOUNT}:service-deployment/prod/orders/d1",
-    )
-
-
-def test_the_old_deployment_serves_while_shares_are_not_known() -> None:
-    """It serves production until the shift, and can until it is gone."""
-    found = made(known(blue_and_green(), [shifting("BLUE_GREEN")]))["orders"]
-    assert [e.port for e in found.endpoints] == [32768, 32769]
-
-
-def test_a_rolling_deployment_serves_from_all_tasks() -> None:
-    """Old and new share the traffic as they are."""
-    found = made(known(blue_and_green(), [shifting("ROLLING")]))["orders"]
-    assert [e.weight for e in found.endpoints] == [1.0, 1.0, 1.0]
-
-
-def shares(blue: float, green: float) -> dict[str, dict[str, float]]:
-    """What DescribeServiceDeployments says of the traffic."""
-    revision = f"{ACCOUNT}:service-revision/prod/orders"
-    answer = {
-        "serviceDeployments": [
-            {
-                "serviceArn": f"{ACCOUNT}:service/prod/orders",
-                "sourceServiceRevisions": [
-                    {"arn": f"{revision}/1", "requestedProductionTrafficWeight": blue}
-                ],
-                "targetServiceRevision": {
-                    "arn": f"{revision}/2",
-                    "requestedProductionTrafficWeight": green,
-                },
-            }
-        ]
-    }
-    return shares_in(checked("ecs", "DescribeServiceDeployments", answer))
-
-
-def weighted(blue: float, green: float) -> Service:
-    """The service with those shares of the traffic."""
-    facts = services_in(services(shifting()), 1.0)["orders"]
-    production = shares(blue, green)["orders"]
-    described = {"orders": replace(facts, production=production)}
-    all_known = known(blue_and_green(), [shifting()], services=described)
-    return made(all_known)["orders"]
-
-
-def test_weights_give_each_deployment_its_share() -> None:
-    """A canary of 10 % gets 10 % although it has a third of the tasks."""
-    weights = {e.port: e.weight for e in weighted(90.0, 10.0).endpoints}
-    assert weights[32770] / sum(weights.values()) == pytest.approx(0.1)
-    assert weights[32768] == weights[32769]
-
-
-def test_a_deployment_without_traffic_is_out() -> None:
-    """After the shift the old one has a share of 0."""
-    found = weighted(0.0, 100.0)
-    assert [e.port for e in found.endpoints] == [32770]
-    assert {e.task_arn for e in found.exclusions} == {task_arn(1), task_arn(2)}
-
-
-def test_tasks_of_deployments_that_nobody_knows_stay_in() -> None:
-    """Where no task belongs to a known deployment, the shares say nothing about them."""
-    documents = [app(startedBy="ecs-svc/99")]
-    found = made(known(documents, [shifting("BLUE_GREEN")]))["orders"]
-    assert len(found.endpoints) == 1
 
 
 def test_other_addresses_are_those_of_the_interface() -> None:

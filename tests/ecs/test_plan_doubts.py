@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from discovery.ecs.calls import Call
+from discovery.ecs.calls import DEPLOYMENTS, Call
 from discovery.ecs.memory import Memory, Scope
 from discovery.ecs.plan import follow_up
 from discovery.errors import AccessDenied, SourceError, SourceUnreachable
@@ -22,6 +22,7 @@ from tests.ecs.documents import (
 )
 from tests.ecs.fixed import SCOPE, FixedAws, by_name, fail_on, sizes, small_cluster
 
+DENIED = AccessDenied("ecs:DescribeServiceDeployments")
 DOWN = SourceUnreachable("no answer")
 ODD = SourceError("ec2 was refused (OptInRequired)")
 NOW = 1_000.0
@@ -170,7 +171,7 @@ class TestShiftingTraffic:
 
     @pytest.mark.parametrize(
         "failure",
-        [DOWN, AccessDenied("ecs:DescribeServiceDeployments"), {"serviceDeployments": []}],
+        [DOWN, DENIED, {"serviceDeployments": []}],
     )
     def test_a_failure_keeps_the_shares_of_the_same_deployment(self, failure: Any) -> None:
         """Traffic that has moved does not move back."""
@@ -181,18 +182,81 @@ class TestShiftingTraffic:
             found = aws.read(memory, NOW + 10 * n)
             assert serving(found, "orders") == [self.GREEN]
 
-    @pytest.mark.parametrize("failure", [DOWN, AccessDenied("ecs:DescribeServiceDeployments")])
-    def test_shares_that_were_never_read_leave_the_service_unread(
-        self, failure: SourceError
-    ) -> None:
+    def test_shares_that_were_never_read_leave_the_service_unread(self) -> None:
         """Nobody knows who serves."""
         aws, memory = self.cluster(green=100.0), Memory()
-        aws.fail = fail_on(failure, "DescribeServiceDeployments")
+        aws.fail = fail_on(DOWN, "DescribeServiceDeployments")
         for n in range(3):
             found = aws.read(memory, NOW + 10 * n)
-            assert told(found) == ({}, {"orders"}, failure)
+            assert told(found) == ({}, {"orders"}, DOWN)
         aws.fail = lambda call: None
         assert serving(aws.read(memory, NOW + 40), "orders") == [self.GREEN]
+
+    def test_without_the_permission_what_is_replaced_serves(self) -> None:
+        """It did before the shift, and can while it runs; the rest says what is missing."""
+        aws, memory = self.cluster(green=100.0), Memory()
+        aws.fail = fail_on(DENIED, "DescribeServiceDeployments")
+        found = aws.read(memory, NOW)
+        assert serving(found, "orders") == [self.BLUE]
+        (out,) = by_name(found)["orders"].exclusions
+        assert out.task_arn == self.GREEN
+        assert "ecs:DescribeServiceDeployments is missing" in out.reason
+        assert found.error is None
+
+    def test_a_missing_permission_is_asked_for_once_an_hour(self) -> None:
+        """Each read would be refused alike; a person is told each time."""
+        aws, memory = self.cluster(green=100.0), Memory()
+        aws.fail = fail_on(DENIED, "DescribeServiceDeployments")
+        made = 0
+        for n in range(361):
+            aws.read(memory, NOW + 10 * n)
+            made += aws.operations["DescribeServiceDeployments"]
+        assert made == 2
+        assert memory.notices == {str(DENIED): NOW + 3_600}
+
+    def test_without_the_permission_the_new_serves_when_the_old_is_gone(self) -> None:
+        """A guess does not filter down to nothing."""
+        aws, memory = self.cluster(green=0.0), Memory()
+        aws.read(memory, NOW)
+        aws.fail = fail_on(DENIED, "DescribeServiceDeployments")
+        aws.services["orders"]["deployments"][1]["runningCount"] = 0
+        aws.tasks[self.BLUE] |= {"lastStatus": "STOPPED", "desiredStatus": "STOPPED"}
+        assert serving(aws.read(memory, NOW + 10), "orders") == [self.GREEN]
+
+    def test_a_service_that_names_no_deployment_has_it_listed(self) -> None:
+        """Those that are under way, newest first."""
+        aws, memory = self.cluster(green=100.0), Memory()
+        del aws.services["orders"]["currentServiceDeployment"]
+        assert serving(aws.read(memory, NOW), "orders") == [self.GREEN]
+        assert aws.groups[DEPLOYMENTS] == 2
+
+    def test_a_revision_of_another_number_is_told_by_its_definition(self) -> None:
+        """A rollback deploys an old revision anew; what a revision is is read once."""
+        aws, memory = self.cluster(green=100.0), Memory()
+        aws.add_service("old", 0, [])
+        aws.add_service("new", 0, [])
+        new, old = aws.services["orders"]["deployments"]
+        new["taskDefinition"] = f"{ACCOUNT}:task-definition/new:1"
+        old["taskDefinition"] = f"{ACCOUNT}:task-definition/old:1"
+        aws.shares = {"deployment/1": ("orders", {"77": 100.0, "78": 0.0})}
+        aws.revisions = {
+            "revision/77": f"{ACCOUNT}:task-definition/old:1",
+            "revision/78": f"{ACCOUNT}:task-definition/new:1",
+        }
+        for n in range(2):
+            assert serving(aws.read(memory, NOW + n), "orders") == [self.BLUE]
+            assert aws.operations["DescribeServiceRevisions"] == (1 if n == 0 else 0)
+
+    def test_services_that_shift_no_traffic_cost_no_call(self) -> None:
+        """A rolling deployment, and none at all."""
+        aws, memory = self.cluster(green=100.0), Memory()
+        aws.services["orders"]["deploymentConfiguration"] = {"strategy": "ROLLING"}
+        assert serving(aws.read(memory, NOW), "orders") == [self.BLUE, self.GREEN]
+        assert aws.groups[DEPLOYMENTS] == 0
+        aws.services["orders"]["deploymentConfiguration"] = {"strategy": "BLUE_GREEN"}
+        del aws.services["orders"]["deployments"][1:]
+        aws.read(memory, NOW + 100)
+        assert aws.groups[DEPLOYMENTS] == 0
 
     def test_a_deployment_that_begins_unseen_leaves_the_service_as_it_was(self) -> None:
         """Shares of the deployment before it say nothing."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from discovery.ecs import fields, hosts, metadata, services
+from discovery.ecs import fields, hosts, metadata, services, traffic
 from discovery.ecs.assembly import Known, assembled
 from discovery.ecs.definitions import definition_of
 from discovery.ecs.facts import Facts
@@ -156,7 +156,8 @@ READERS: list[Callable[[Any], Any]] = [
     tasks_in,
     definition_of,
     lambda d: services.services_in(d, 1.0),
-    services.shares_in,
+    traffic.weights_in,
+    traffic.definitions_in,
     services.names_in,
     hosts.instances_in,
     hosts.ec2_machines_in,

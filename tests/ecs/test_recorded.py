@@ -330,7 +330,7 @@ def test_recorded_services_give_ports_and_deployments(name: str) -> None:
     got = {}
     for found in services.services_in(read("describe-services", name), 0.0).values():
         at = found.registered and (found.registered.container, found.registered.port)
-        production = sorted(found.production) if found.production is not None else None
+        production = sorted(found.traffic.shares) if found.traffic is not None else None
         got[found.name] = (at, len(found.deployments), found.running, production)
     assert got == SERVICES[name]
 
