@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from discovery.local.processes import Program
 from discovery.local.state import Container, Task
-from discovery.local.world import Timer, World
+from discovery.local.targets import Timer
+from discovery.local.world import World
 
 
 @dataclass(slots=True)

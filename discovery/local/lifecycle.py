@@ -12,7 +12,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from discovery.local import dependencies, healthchecks
+from discovery.local import dependencies, healthchecks, registration
 from discovery.local.ports import NoPort, bind, environment, listens
 from discovery.local.processes import Program
 from discovery.local.state import ENDED, Container, Eni, Task
@@ -162,6 +162,7 @@ def container_started(world: World, task: Task, container: Container, error: str
     healthchecks.begin(world, task, container, env, partial(start_ready, world, task))
     start_ready(world, task)
     if task.status != "PENDING":
+        registration.register(world, task)
         world.touch(task)  # restarted in place
     elif all(each.started_at is not None for each in task.containers):
         activate(world, task)
@@ -182,6 +183,7 @@ def activate(world: World, task: Task) -> None:
     if task.service is not None and _registers(task):
         task.status = "ACTIVATING"
         world.touch(task)
+        registration.register(world, task)
         world.run.call_later(world.run.pace.activating_s, running, world, task)
     else:
         running(world, task)
@@ -189,7 +191,7 @@ def activate(world: World, task: Task) -> None:
 
 def _registers(task: Task) -> bool:
     document = task.service.document if task.service is not None else {}
-    return bool(document.get("loadBalancers") or document.get("serviceRegistries"))
+    return bool(task.balancers or document.get("serviceRegistries"))
 
 
 def running(world: World, task: Task) -> None:
@@ -203,7 +205,7 @@ def running(world: World, task: Task) -> None:
 
 
 def stop(world: World, task: Task, code: str, reason: str) -> None:
-    """Want the task stopped; a second wish changes nothing."""
+    """Want the task stopped; a second wish changes nothing. Its targets are drained first."""
     if task.desired == ENDED:
         return
     task.desired = ENDED
@@ -214,6 +216,7 @@ def stop(world: World, task: Task, code: str, reason: str) -> None:
     world.touch(task)
     never_ran = task.status in ("PROVISIONING", "PENDING")
     delay_s = 0.0 if never_ran else world.run.pace.deactivating_s
+    delay_s = max(delay_s, registration.deregister(world, task))
     world.run.call_later(delay_s, end_containers, world, task)
 
 
@@ -256,6 +259,7 @@ def container_exited(world: World, task: Task, container: Container, code: int) 
         container.status = "PENDING"
         container.exit_code = None
         task.host_ports -= {(b.host_port or 0, b.protocol) for b in container.bindings or ()}
+        registration.deregister(world, task)
         world.touch(task)
         world.run.call_later(_RESTART_DELAY_S, _restart, world, task, container)
         return

@@ -42,6 +42,7 @@ class Order:
     strategy: tuple[Document, ...] = ()
     execute_command: bool = False
     simulated: bool = False
+    balancers: tuple[Document, ...] = ()
 
     @property
     def need(self) -> tuple[int, int]:
@@ -206,6 +207,7 @@ def make(world: World, order: Order, instance: Instance | None) -> Task:
         eni=eni,
         simulated=order.simulated or order.cluster.simulated or _on_simulated(instance),
         execute_command=order.execute_command,
+        balancers=order.balancers,
         host_ports=fixed_ports(order.definition) if instance is not None else set(),
     )
 

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _EVENTS_KEPT = 100
 _BREAKER_MINIMUM, _BREAKER_MAXIMUM = 3, 200
 _SHORT_LIFE_S = 5.0
+_FAILED_CHECKS = "Task failed container health checks"
 _FAILURES = ("TaskFailedToStart", "EssentialContainerExited")
 
 
@@ -103,11 +104,12 @@ class Scheduler:
 
     def _replace_unhealthy(self, service: Service) -> None:
         for task in wanted(service.tasks.values()):
-            failing = task.health == "UNHEALTHY" and task.status == "RUNNING"
-            if failing and not self._in_grace(service, task):
-                self._event(service, f"(task {task.id}) failed container health checks.")
-                self._stop(task, "Task failed container health checks")
-                self._failed(service, task)
+            failing = _failing(task) if task.status == "RUNNING" else None
+            if failing is not None and not self._in_grace(service, task):
+                event, reason = failing
+                self._event(service, event)
+                self._stop(task, reason)
+                self._failed(service, task, by_checks=True)
 
     def _in_grace(self, service: Service, task: Task) -> bool:
         """Whether its checks are not heeded yet; the service is looked at again when they are."""
@@ -201,7 +203,7 @@ class Scheduler:
             return
         self._failed(service, task)
 
-    def _failed(self, service: Service, task: Task) -> None:
+    def _failed(self, service: Service, task: Task, by_checks: bool = False) -> None:
         """A failure makes the scheduler wait; those that are the deployment's are counted.
 
         That is a task which never ran, or whose checks failed before the deployment was completed.
@@ -217,9 +219,7 @@ class Scheduler:
         deployment = next((d for d in service.deployments if d.id == task.started_by), None)
         if deployment is None:
             return
-        if task.started_at is not None and (
-            task.health != "UNHEALTHY" or deployment.rollout == "COMPLETED"
-        ):
+        if task.started_at is not None and not (by_checks and deployment.rollout != "COMPLETED"):
             return
         deployment.failed += 1
         breaker = service.document["deploymentConfiguration"]["deploymentCircuitBreaker"]
@@ -291,11 +291,28 @@ def wanted(found: Iterable[Task]) -> list[Task]:
 
 
 def is_healthy(task: Task) -> bool:
-    """Whether a task counts for minimumHealthyPercent: RUNNING, and HEALTHY where checked."""
+    """Whether a task counts for minimumHealthyPercent.
+
+    That is RUNNING, HEALTHY where its definition checks, healthy where a load balancer does.
+    """
     if task.status != "RUNNING":
+        return False
+    if any(target.state not in ("healthy", "unavailable") for _, target in task.targets):
         return False
     checked = [c for c in task.containers if c.essential and c.definition.get("healthCheck")]
     return all(container.health == "HEALTHY" for container in checked)
+
+
+def _failing(task: Task) -> tuple[str, str] | None:
+    """The event and the reason to stop a task whose checks fail, None while they do not."""
+    if task.health == "UNHEALTHY":
+        return f"(task {task.id}) failed container health checks.", _FAILED_CHECKS
+    for group, target in task.targets:
+        if target.state == "unhealthy":
+            port = f"(port {target.port}) is unhealthy in (target-group {group.arn})"
+            event = f"{port} due to (reason {target.description})"
+            return event, f"Task failed ELB health checks in (target-group {group.arn})"
+    return None
 
 
 def order_for(service: Service, deployment: Deployment) -> orders.Order:
@@ -322,6 +339,7 @@ def order_for(service: Service, deployment: Deployment) -> orders.Order:
         strategy=tuple(service.document.get("placementStrategy") or ()),
         execute_command=bool(service.document.get("enableExecuteCommand")),
         simulated=service.simulated,
+        balancers=tuple(service.document.get("loadBalancers") or ()),
     )
 
 

@@ -25,6 +25,7 @@ from discovery.local.app import App
 from discovery.local.control import Control
 from discovery.local.faults import Faults
 from discovery.local.pages import Pages
+from discovery.local.probes import Sockets
 from discovery.local.processes import Guarded
 from discovery.local.region import Regions
 from discovery.local.state import Document
@@ -135,8 +136,9 @@ class LocalECS:
     async def _serve(self, listener: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         launcher = Guarded()
+        prober = Sockets()
         addresses = Addresses(self._random)
-        runtime = self._runtime(launcher, addresses)
+        runtime = self._runtime(launcher, prober, addresses)
         try:
             await launcher.start(dict(os.environ))
             regions = Regions(self._account, self._region, runtime)
@@ -164,10 +166,11 @@ class LocalECS:
             self._server.should_exit = True
             await serving
         finally:
+            await prober.close()
             await launcher.close()
             addresses.close()
 
-    def _runtime(self, launcher: Guarded, addresses: Addresses) -> Runtime:
+    def _runtime(self, launcher: Guarded, prober: Sockets, addresses: Addresses) -> Runtime:
         assert self._loop is not None
         environment = self.environment().items()
         return Runtime(
@@ -175,6 +178,7 @@ class LocalECS:
             random=self._random,
             call_later=self._loop.call_later,
             launcher=launcher,
+            prober=prober,
             addresses=addresses,
             pages=Pages(self._random.randbytes(16)),
             pace=self._pace,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from discovery.local import definitions, orders
+from discovery.local import definitions, orders, registration
 from discovery.local.documents import service_document
 from discovery.local.errors import invalid, service_not_active, service_not_found
 from discovery.local.ids import last_part
@@ -56,7 +56,7 @@ def create_service(world: World, request: Document) -> Document:
     definition = definitions.usable(world, request.get("taskDefinition"))
     launch_type, provider = orders.launch_of(request)
     orders.check_launch(definition, launch_type, request.get("networkConfiguration"))
-    _check_load_balancers(definition, request)
+    _check_load_balancers(world, definition, request.get("loadBalancers") or [])
     made = _new(world, cluster, request, name, strategy, 0 if strategy == "DAEMON" else desired)
     made.document |= _launch_members(launch_type, provider, request)
     made.simulated = cluster.simulated or orders.is_simulated(definition)
@@ -145,8 +145,9 @@ def _settings(document: Document) -> Document:
     return found
 
 
-def _check_load_balancers(definition: Definition, request: Document) -> None:
-    for balancer in request.get("loadBalancers") or ():
+def _check_load_balancers(world: World, definition: Definition, balancers: list[Document]) -> None:
+    registration.check_types(world, definition, balancers)
+    for balancer in balancers:
         name, port = balancer.get("containerName"), balancer.get("containerPort")
         ports = {
             mapping.get("containerPort")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from discovery.local.targets import Target, TargetGroup
+
 Document = dict[str, Any]
 ENDED = "STOPPED"
 
@@ -195,6 +197,8 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     host_ports: set[tuple[int, str]] = field(default_factory=set)
+    balancers: tuple[Document, ...] = ()
+    targets: list[tuple[TargetGroup, Target]] = field(default_factory=list)
     hide_bindings_until: float = 0.0
     encoded: bytes | None = None
 
@@ -284,6 +288,7 @@ class State:
     region: str
     clusters: dict[str, Cluster] = field(default_factory=dict)
     families: dict[str, list[Definition]] = field(default_factory=dict)
+    target_groups: dict[str, TargetGroup] = field(default_factory=dict)
     sequence: int = 0
 
     def next_sequence(self) -> int:

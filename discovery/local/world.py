@@ -10,34 +10,27 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
 
 from discovery.local.addresses import Addresses
 from discovery.local.errors import cluster_not_found
 from discovery.local.faults import Faults
 from discovery.local.ids import Ids, last_part
 from discovery.local.pages import Pages
+from discovery.local.probes import Prober
 from discovery.local.processes import Launcher
 from discovery.local.queues import Queue
 from discovery.local.state import Cluster, Instance, Service, State, Task
+from discovery.local.targets import Timer
 
 ZONES = ("a", "b", "c")
-
-
-class Timer(Protocol):
-    """A pending callback."""
-
-    def cancel(self) -> None:
-        """Forget it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How long tasks stay in each state, in seconds, and how often the scheduler tries.
 
-    `period_scale` shortens the periods of task definitions in which nothing happens: the
-    `interval` of health checks and the `restartAttemptPeriod`.
+    `period_scale` shortens the periods in which nothing happens: the `interval` of health checks,
+    of containers and of target groups, the `restartAttemptPeriod` and the deregistration delay.
     """
 
     provisioning_s: float = 0.03
@@ -61,6 +54,7 @@ class Runtime:
     random: Random
     call_later: Callable[..., Timer]
     launcher: Launcher
+    prober: Prober
     addresses: Addresses
     pages: Pages
     pace: Pace

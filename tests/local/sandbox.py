@@ -16,8 +16,10 @@ import msgspec
 from discovery.local.addresses import Addresses
 from discovery.local.faults import Faults
 from discovery.local.pages import Pages
+from discovery.local.probes import Probe
 from discovery.local.processes import Program
 from discovery.local.region import Regions
+from discovery.local.targets import Outcome
 from discovery.local.wire import Call, Raw
 from discovery.local.world import Pace, Runtime
 
@@ -111,12 +113,24 @@ class Paper:
         return [key for key in self.programs if key.startswith(name)]
 
 
+@dataclass
+class Answers:
+    """A prober without sockets: every check comes to `always`."""
+
+    always: Outcome = field(default_factory=Outcome)
+
+    def probe(self, wanted: Probe, done: Callable[[Outcome], None]) -> None:
+        """Answer at once."""
+        done(self.always)
+
+
 class Sandbox:
     """One region with `demo` on three hosts; `api` carries out calls at once."""
 
     def __init__(self, pace: Pace | None = None) -> None:
         self.timers = Timers()
         self.launcher = Paper()
+        self.prober = Answers()
         self.faults = Faults()
         self._addresses = Addresses(Random(1))
         self.runtime = Runtime(
@@ -124,6 +138,7 @@ class Sandbox:
             random=Random(1),
             call_later=self.timers.call_later,
             launcher=self.launcher,
+            prober=self.prober,
             addresses=self._addresses,
             pages=Pages(b"key"),
             pace=pace or Pace(),
@@ -143,6 +158,10 @@ class Sandbox:
         """Carry out an ECS call and return its document; raises `ApiError`."""
         answer = self.regions.answer(Call("ecs", operation, request, None, None))
         return msgspec.json.decode(answer.body) if isinstance(answer, Raw) else answer
+
+    def elb(self, operation: str, /, **form: Any) -> Any:
+        """Carry out an ELBv2 call with a form as it is on the wire."""
+        return self.regions.answer(Call("elbv2", operation, form, None, None))
 
     def define(self, family: str = "web", **members: Any) -> str:
         """Register a definition of one container with port 80, and return its ARN."""

@@ -90,6 +90,7 @@ def _balanced(api: Api, **members: Any) -> None:
         taskDefinition="web",
         desiredCount=2,
         loadBalancers=[balancer],
+        healthCheckGracePeriodSeconds=1000,
     )
 
 
