@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from discovery.dns import answers, wire
-from discovery.dns.forward import FAILED, Forwarder
+from discovery.dns.forward import Forwarder
 from discovery.dns.relay import Relayed
 from discovery.dns.responder import Outside, Responder
 from discovery.model import Snapshot
@@ -104,11 +104,11 @@ class Answering:
         assert forwarder is not None, "a responder without a forwarder forwards nothing"
         known = forwarder.remembered(query)
         if known is not None:
-            return outside.message(*known, known[0] is FAILED)
+            return outside.message(*known)
 
         def later(deliver: Callable[[bytes], None]) -> None:
             def came(relayed: Relayed) -> None:
-                deliver(outside.message(relayed, 0.0, relayed is FAILED))
+                deliver(outside.message(relayed, 0.0))
 
             forwarder.ask(query, packet, came)
 

@@ -5,8 +5,9 @@ else could be forged. Rule 2: no pointer is followed; records are passed on as t
 client's own question, which is as long as the one that was sent. Rule 3: TTLs count down here.
 """
 
+import ipaddress
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from discovery.dns import wire
 
@@ -14,6 +15,8 @@ MAX_LIFE_S, MAX_NEGATIVE_LIFE_S = 86_400, 900
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
 _TTL_AT = 4  # within a record's fixed fields
+_SIZE_AFTER_TTL = 4
+_LARGEST_TTL = 0x7FFF_FFFF  # RFC 2181 §8: one above it is to be taken for 0
 _MINIMUM_SIZE = 4
 _FAILURES = (wire.FORMERR, wire.NOTIMP)
 
@@ -45,7 +48,8 @@ def query_for(asked: Key, ident: int, bits: int, edns: bool) -> bytes:
 class Relayed:
     """An upstream's reply. `records` follow the question, without the OPT; `ttls` are offsets.
 
-    `life_s` is how long it may be remembered, 0 if not at all. A truncated one has no records.
+    `life_s` is how long it may be remembered, 0 if not at all. A truncated one has the records that
+    the upstream sent, if any. `extended` is our reason (RFC 8914) for a failure.
     """
 
     rcode: int
@@ -54,6 +58,7 @@ class Relayed:
     ttls: tuple[int, ...] = ()
     life_s: int = 0
     truncated: bool = False
+    extended: tuple[int, str] | None = None
 
     @property
     def octets(self) -> int:
@@ -66,17 +71,42 @@ class Relayed:
         flags |= (wire.RD if query.recursion_desired else 0) | (
             wire.CD if query.checking_disabled else 0
         )
-        size = wire.HEADER_SIZE + len(query.question) + len(self.records) + len(opt)
-        if self.truncated or size > room:
-            head = _HEADER.pack(query.id, flags | wire.TC, 1, 0, 0, bool(opt))
-            return head + query.question + opt
-        records = bytearray(self.records)
-        for at in self.ttls:
+        counts, end = self._fitting(room - wire.HEADER_SIZE - len(query.question) - len(opt))
+        if self.truncated or counts[0] < self.counts[0]:
+            flags |= wire.TC
+        records = bytearray(self.records[:end])
+        for at in self.ttls[: sum(counts)]:
             (ttl_s,) = struct.unpack_from("!I", records, at)
-            struct.pack_into("!I", records, at, max(0, ttl_s - int(age_s)))
-        answers, authority, additional = self.counts
+            struct.pack_into("!I", records, at, max(0, _meant(ttl_s) - int(age_s)))
+        answers, authority, additional = counts
         head = _HEADER.pack(query.id, flags, 1, answers, authority, additional + bool(opt))
         return head + query.question + records + opt
+
+    def _fitting(self, room: int) -> tuple[tuple[int, int, int], int]:
+        """What fits, by section, and where it ends: additional records go first, answers last.
+
+        RFC 2181 §9: TC is for what had to be there, so sections that only help go as a whole.
+        """
+        answers, authority, _ = self.counts
+        if len(self.records) <= room:
+            return self.counts, len(self.records)
+        for counts in ((answers, authority, 0), (answers, 0, 0)):
+            if self._end(sum(counts)) <= room:
+                return counts, self._end(sum(counts))
+        while answers and self._end(answers) > room:
+            answers -= 1
+        return (answers, 0, 0), self._end(answers)
+
+    def _end(self, count: int) -> int:
+        """Where the first `count` records end."""
+        if not count:
+            return 0
+        at = self.ttls[count - 1] + _SIZE_AFTER_TTL
+        return at + 2 + int.from_bytes(self.records[at : at + 2], "big")
+
+
+def _meant(ttl_s: int) -> int:
+    return ttl_s if ttl_s <= _LARGEST_TTL else 0
 
 
 def read(octets: bytes, sent: bytes) -> Relayed | None:
@@ -92,12 +122,13 @@ def read(octets: bytes, sent: bytes) -> Relayed | None:
     end = _question_end(sent)
     if questions != 1 or octets[wire.HEADER_SIZE : end] != sent[wire.HEADER_SIZE : end]:
         return None
-    if flags & wire.TC:
-        return Relayed(rcode, truncated=True)
     try:
-        return _records(octets, end, rcode, (answers, authority, additional))
+        found = _records(octets, end, rcode, (answers, authority, additional))
     except (IndexError, struct.error):
-        return None
+        found = None
+    if flags & wire.TC:  # whoever cuts may cut through a record
+        return replace(found or Relayed(rcode), life_s=0, truncated=True)
+    return found
 
 
 def print_of(packet: bytes) -> bytes:
@@ -117,6 +148,8 @@ def _records(octets: bytes, start: int, rcode: int, counts: tuple[int, int, int]
     ttls: list[int] = []
     life_s, at, end = MAX_LIFE_S, start, len(octets)
     negative_life_s = 0
+    asked = int.from_bytes(octets[start - 4 : start - 2], "big")
+    is_negative = rcode == wire.NXDOMAIN or asked != wire.ANY
     kept = [0, 0, 0]
     for section, count in enumerate(counts):
         for _ in range(count):
@@ -134,16 +167,18 @@ def _records(octets: bytes, start: int, rcode: int, counts: tuple[int, int, int]
                 continue
             kept[section] += 1
             ttls.append(fixed + _TTL_AT - start)
-            life_s = min(life_s, ttl_s)
+            life_s = min(life_s, _meant(ttl_s))
+            # An alias alone says only where there is nothing of that type (RFC 2308 §2.2).
+            is_negative &= section > 0 or kind != asked or rcode == wire.NXDOMAIN
             if kind == wire.SOA and section == 1 and size > _MINIMUM_SIZE:
                 minimum = int.from_bytes(octets[at - _MINIMUM_SIZE : at], "big")
-                negative_life_s = min(ttl_s, minimum, MAX_NEGATIVE_LIFE_S)
+                negative_life_s = min(minimum, MAX_NEGATIVE_LIFE_S)
     if at != len(octets):
         return None
     if rcode not in (wire.NOERROR, wire.NXDOMAIN):
         life_s = 0
-    elif rcode == wire.NXDOMAIN or not kept[0]:
-        life_s = negative_life_s
+    elif is_negative or not kept[0]:
+        life_s = min(life_s, negative_life_s)
     found = (kept[0], kept[1], kept[2])
     return Relayed(rcode, found, octets[start:end], tuple(ttls), life_s)
 
@@ -163,6 +198,18 @@ def _owner_end(octets: bytes, start: int) -> int:
 
 
 def nameservers(resolv_conf: str) -> tuple[str, ...]:
-    """The addresses in the text of `/etc/resolv.conf`."""
+    """The addresses in the text of `/etc/resolv.conf`, each once; resolv.conf(5).
+
+    What is no address counts for nothing, as in the C library. An IPv6 address may have a scope.
+    """
     lines = (line.split() for line in resolv_conf.splitlines())
-    return tuple(words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1)
+    listed = (words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1)
+    return tuple(dict.fromkeys(host for host in listed if _is_address(host)))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

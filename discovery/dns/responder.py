@@ -58,10 +58,9 @@ class Outside:
     options: tuple[tuple[int, bytes], ...]
     room: int
 
-    def message(self, relayed: Relayed, age_s: float, has_failed: bool) -> bytes:
-        """The reply, from what somebody else said `age_s` ago; `has_failed` if nobody did."""
-        reason = (answers.NETWORK_ERROR, "no upstream resolver answers") if has_failed else None
-        opt = _opt(self.query.edns, Answer(relayed.rcode, extended=reason), self.options)
+    def message(self, relayed: Relayed, age_s: float) -> bytes:
+        """The reply, from what somebody else said `age_s` ago."""
+        opt = _opt(self.query.edns, Answer(relayed.rcode, extended=relayed.extended), self.options)
         return relayed.message(self.query, age_s, self.room, opt)
 
 

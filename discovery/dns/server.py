@@ -10,13 +10,13 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Self
 
 from discovery.dns.answering import PRIVATE, Allowed, Answering
 from discovery.dns.cookies import Cookies
-from discovery.dns.forward import Forwarder
+from discovery.dns.forward import Addresses, Forwarder
 from discovery.dns.orders import Ordering
 from discovery.dns.responder import Identity, Responder
 from discovery.dns.tcp import TcpLoop
@@ -35,8 +35,9 @@ class DnsServer:
     `snapshot` is called for every query from the server's threads and must not block. `nsid`,
     `version` and `server_id` are told to whoever asks, unless empty. `ordering` is that of
     records in answers: see `orders`. `forward` has the resolvers to ask for names of other zones,
-    the empty one for all the rest. `clients` are the networks that may ask; where it is `None`,
-    private ones. One thread starts and closes it.
+    the empty one for all the rest; a function is asked for them again every few seconds. `clients`
+    are the networks that may ask; where it is `None`, private ones. One thread starts and closes
+    it.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class DnsServer:
         version: str = "",
         server_id: str = "",
         ordering: Ordering = "balanced",
-        forward: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+        forward: Addresses | Callable[[], Addresses] | None = None,
         clients: Sequence[str] | None = None,
         clock: Callable[[], float] = time.time,
         random: Random | None = None,

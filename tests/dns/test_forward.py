@@ -190,7 +190,6 @@ def found(it: Forwarder, name: str) -> Relayed:
         (("example.com. 86400 SOA a. b. 1 2 3 4 86400",), 3, 900),
         ((), 3, 0),
         ((), 0, 0),
-        ((), 5, 0),
         (("www.example.com. 0 A 192.0.2.1",), 0, 0),
     ],
 )
@@ -248,7 +247,7 @@ def test_a_reply_that_is_cut_off_is_asked_for_again_over_tcp() -> None:
         assert len(dns.message.from_wire(stream(server, PLAIN)).answer[0]) == 200
         short = ask(server)
         assert short.flags & dns.flags.TC
-        assert not short.answer
+        assert len(short.answer[0]) == 29
         assert len(upstream.asked) == 2
 
 
