@@ -19,7 +19,7 @@ from discovery.events import Listeners
 from discovery.settings import Address, Settings
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.listening import HttpServer, unusable
-from discovery.sidecar.resolvers import routes
+from discovery.sidecar.resolvers import Resolvers
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import Source
 
@@ -55,7 +55,7 @@ class Sidecar:
             ttl_s=settings.ttl_s,
             negative_ttl_s=settings.negative_ttl_s,
             ordering=settings.dns_order,
-            forward=routes(settings.forward, settings.dns),
+            forward=Resolvers(settings.forward, settings.dns) if settings.forward else None,
             clients=settings.dns_clients or None,
             clock=clock,
             listeners=listeners,

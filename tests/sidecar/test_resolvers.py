@@ -3,6 +3,7 @@
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dns.message
@@ -10,7 +11,7 @@ import pytest
 
 from discovery import settings
 from discovery.settings import Address, ClusterSettings, Forward, Settings
-from discovery.sidecar.resolvers import routes
+from discovery.sidecar.resolvers import Resolvers
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
 from tests.dns.resolvers import resolving
@@ -52,7 +53,7 @@ def test_routes_are_what_was_written(
 ) -> None:
     """In every form, by zone; `auto` is the system's list without ourselves."""
     merged, _ = settings.merge(("flag", {"forward": written}))
-    assert routes(merged.forward, Address("127.0.0.1", 53), resolv_conf) == want
+    assert Resolvers(merged.forward, Address("127.0.0.1", 53), resolv_conf)() == want
 
 
 @pytest.mark.parametrize(
@@ -63,9 +64,9 @@ def test_we_are_not_our_own_resolver(
 ) -> None:
     """By our address, or by loopback where we listen on every address."""
     merged, _ = settings.merge(("flag", {"forward": ["auto"]}))
-    found = routes(merged.forward, Address(own, 53), resolv_conf)
+    found = Resolvers(merged.forward, Address(own, 53), resolv_conf)()
     assert found[""][0] == (first or ("127.0.0.1", 53))
-    elsewhere = routes(merged.forward, Address(own, 1053), resolv_conf)
+    elsewhere = Resolvers(merged.forward, Address(own, 1053), resolv_conf)()
     assert elsewhere[""][0] == ("127.0.0.1", 53)
 
 
@@ -75,7 +76,49 @@ def test_no_other_resolver_means_no_route(tmp_path: Path) -> None:
     alone.write_text("nameserver 127.0.0.1\n")
     merged, _ = settings.merge(("flag", {"forward": ["auto"]}))
     for path in (alone, tmp_path / "missing"):
-        assert routes(merged.forward, Address("127.0.0.1", 53), path) == {}
+        assert Resolvers(merged.forward, Address("127.0.0.1", 53), path)() == {}
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "is_ours"),
+    [
+        ("127.0.0.1", "::ffff:127.0.0.1", True),
+        ("0.0.0.0", "127.9.9.9", True),
+        ("0.0.0.0", "192.0.2.1", False),
+        ("0.0.0.0", "2001:db8::1", False),
+        ("::", "127.0.0.1", True),
+        ("::", "2001:db8::1", False),
+        ("127.0.0.1", "fe80::1%eth0", False),
+    ],
+)
+def test_we_are_known_by_every_address_of_ours(
+    own: str, listed: str, is_ours: bool, tmp_path: Path
+) -> None:
+    """Where we listen on all of them, each address of this machine is ours, and no other one."""
+    path = tmp_path / "resolv.conf"
+    path.write_text(f"nameserver {listed}\nnameserver 192.0.2.9\n")
+    found = Resolvers((Forward("", None),), Address(own, 53), path)()
+    assert found == {"": [*([] if is_ours else [(listed, 53)]), ("192.0.2.9", 53)]}
+
+
+def test_a_file_that_changes_is_followed(resolv_conf: Path) -> None:
+    """A new list counts at once."""
+    resolvers = Resolvers((Forward("", None),), Address("127.0.0.1", 53), resolv_conf)
+    assert resolvers() == {"": OTHERS}
+    resolv_conf.write_text("nameserver 10.7.7.7\n")
+    assert resolvers() == {"": [("10.7.7.7", 53)]}
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("# later\n")])
+def test_a_list_that_is_lost_is_not_an_empty_one(
+    spoil: Callable[[Path], object], resolv_conf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The former resolvers are asked on; one warning says so."""
+    resolvers = Resolvers((Forward("", None),), Address("127.0.0.1", 53), resolv_conf)
+    resolvers()
+    spoil(resolv_conf)
+    assert [resolvers(), resolvers()] == 2 * [{"": OTHERS}]
+    assert len(caplog.records) == 1
 
 
 def test_the_sidecar_forwards_other_names() -> None:
