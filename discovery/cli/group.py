@@ -24,9 +24,11 @@ COMMANDS = {
     "watch": "Print a service's endpoints, and every change.",
     "explain": "Say of every task of a service whether it is an endpoint, and why.",
     "health": "Ask a running sidecar whether it is alive (for container health checks).",
+    "exec": "Run a command with our resolver first, and delay the SIGTERM that ends it.",
     "config": "Print every setting, its value and where it came from.",
     "local": "Run the local ECS alone: an ECS API in which a task is a local process.",
 }
+WITHOUT_CLICK = ("health", "exec")
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _EPILOG = """\b
 examples:
@@ -48,8 +50,8 @@ class Group(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command; `None` for a word that is none, and for `health`, which needs no click."""
-        if cmd_name not in COMMANDS or cmd_name == "health":
+        """The command; `None` for a word that is none, and for those that need no click."""
+        if cmd_name not in COMMANDS or cmd_name in WITHOUT_CLICK:
             return None
         command: click.Command = importlib.import_module(f"discovery.cli.{cmd_name}").command
         return command

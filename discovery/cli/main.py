@@ -1,7 +1,8 @@
 """The entry point: decides what is imported, and turns everything that goes wrong into a sentence.
 
-`health` runs in a container's health check every few seconds, so nothing heavy is imported for it,
-and it works without the `[sidecar]` extra. Everything else needs click and rich.
+`health` runs in a container's health check every few seconds and `exec` as long as a container, so
+nothing heavy is imported for them, and they work without the `[sidecar]` extra. Everything else
+needs click and rich.
 """
 
 import sys
@@ -17,6 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from discovery.cli import health
 
         return health.main(words[1:])
+    if words[:1] == ["exec"]:
+        from discovery.cli import exec as entrypoint
+
+        return entrypoint.main(words[1:])
     try:
         from discovery.cli import group
 

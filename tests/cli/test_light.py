@@ -82,13 +82,24 @@ def test_help_lists_every_command() -> None:
     """With or without a word, on standard output."""
     done = run("--help")
     assert done.code == 0
-    for command in ("demo", "serve", "resolve", "ls", "watch", "explain", "health", "config"):
+    for command in (
+        "demo",
+        "serve",
+        "resolve",
+        "ls",
+        "watch",
+        "explain",
+        "health",
+        "exec",
+        "config",
+    ):
         assert f"  {command} " in done.out
     assert run().out == done.out
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "serve", "resolve", "ls", "watch", "explain", "health", "config", "local"]
+    "command",
+    ["demo", "serve", "resolve", "ls", "watch", "explain", "health", "exec", "config", "local"],
 )
 def test_every_command_has_examples(command: str) -> None:
     """The help text of each shows how it is called."""
