@@ -119,9 +119,87 @@ def test_ttls_never_rise_nor_fall_below_zero(ttls: list[int], age_s: int) -> Non
     assert [r.ttl for r in got.answer] == [max(0, ttl - age_s) for ttl in ttls]
 
 
+OPT = b"\0" + struct.pack("!HHIH", wire.OPT, 1_232, 0, 0)
+FULL = reply(GOOD * 3 + record(b"\0", wire.NS, b"\2ns\0") + record(b"\xc0\x0c") + OPT, (3, 1, 2))
+ROOM = wire.HEADER_SIZE + len(ASKED)
+
+
+@pytest.mark.parametrize(
+    ("room", "counts", "is_cut"),
+    [
+        (ROOM + 5 * 16, (3, 1, 1), False),
+        (ROOM + 4 * 16, (3, 1, 0), False),
+        (ROOM + 4 * 16 - 2, (3, 0, 0), False),
+        (ROOM + 3 * 16 - 1, (2, 0, 0), True),
+        (ROOM + 16, (1, 0, 0), True),
+        (ROOM + 15, (0, 0, 0), True),
+    ],
+)
+def test_what_does_not_fit_goes_from_the_end(
+    room: int, counts: tuple[int, int, int], is_cut: bool
+) -> None:
+    """Additional records, authority, whole answers; only a missing answer is TC."""
+    found = relay.read(FULL, SENT)
+    assert found is not None
+    octets = found.message(wire.read(packet(question("www.example"))), 0.0, room, b"")
+    assert len(octets) <= room
+    assert struct.unpack_from("!3H", octets, 6) == counts
+    assert bool(octets[2] & 2) is is_cut
+    dns.message.from_wire(octets, ignore_trailing=False, raise_on_truncation=False)
+
+
+def test_the_opt_of_the_reply_finds_room() -> None:
+    """Records give way to it."""
+    found = relay.read(FULL, SENT)
+    assert found is not None
+    octets = found.message(wire.read(packet(question("www.example"))), 0.0, ROOM + 5 * 16, OPT)
+    assert struct.unpack_from("!3H", octets, 6) == (3, 1, 1)
+    assert octets.endswith(OPT)
+
+
+CNAME = record(b"\xc0\x0c", 5, b"\1b\0")
+SOA_OF_20 = (
+    b"\0" + struct.pack("!HHIH", wire.SOA, wire.IN, 40, 22) + bytes(18) + bytes((0, 0, 0, 20))
+)
+
+
+@pytest.mark.parametrize(
+    ("octets", "life_s"),
+    [
+        (reply(CNAME + GOOD, (2, 0, 0)), 60),
+        (reply(CNAME), 0),
+        (reply(CNAME + SOA_OF_20, (1, 1, 0)), 20),
+        (reply(CNAME[:9] + b"\5" + CNAME[10:] + SOA_OF_20, (1, 1, 0), 0x8183), 5),
+        (reply(GOOD + SOA_OF_20, (1, 1, 0)), 40),
+        (reply(GOOD[:6] + b"\x80" + GOOD[7:]), 0),
+        (reply(GOOD[:6] + b"\x7f" + GOOD[7:]), relay.MAX_LIFE_S),
+        (reply(GOOD, flags=0x8380), 0),
+    ],
+    ids=[
+        *("alias and address", "alias alone", "alias to nothing", "short alias to no name"),
+        *("positive with SOA", "TTL of 2^31", "huge TTL", "cut off"),
+    ],
+)
+def test_replies_live_as_long_as_each_of_their_records(octets: bytes, life_s: int) -> None:
+    """An alias that leads to nothing is a negative answer; RFC 2308 §2.2, RFC 2181 §8."""
+    found = relay.read(octets, SENT)
+    assert found is not None
+    assert found.life_s == life_s
+
+
+def test_a_ttl_above_the_largest_is_zero() -> None:
+    """RFC 2181 §8, also for the client."""
+    found = relay.read(reply(GOOD[:6] + b"\xff" + GOOD[7:]), SENT)
+    assert found is not None
+    octets = found.message(wire.read(packet(question("www.example"))), 0.0, 512, b"")
+    assert dns.message.from_wire(octets).answer[0].ttl == 0
+
+
 def test_name_servers_are_read_from_resolv_conf() -> None:
-    """In their order; comments and other lines do not matter."""
+    """In their order, each once; comments, other lines and what is no address do not matter."""
     text = (
-        "# nameserver 1.1.1.1\nsearch a b\nnameserver 10.0.0.2\n nameserver ::1 # x\nnameserver\n"
+        "# nameserver 1.1.1.1\n; nameserver 1.1.1.2\nsearch a b\noptions ndots:5 edns0\n"
+        "nameserver 10.0.0.2\n nameserver\t::1 # x\nnameserver\nnameserver ns.example\n"
+        "nameserver 10.0.0.2\nnameserver fe80::1%eth0\nnameserver 10.0.0.300\nnameservers ::3\n"
     )
-    assert relay.nameservers(text) == ("10.0.0.2", "::1")
+    assert relay.nameservers(text) == ("10.0.0.2", "::1", "fe80::1%eth0")
