@@ -300,6 +300,12 @@ class Settings:
     public_addresses: bool = _setting(
         False, "public_addresses", boolean, "answer with the public addresses of awsvpc tasks"
     )
+    target_health: bool = _setting(
+        True,
+        "target_health",
+        boolean,
+        "leave out targets that a service's load balancers leave out",
+    )
     allowed_hosts: tuple[str, ...] = _setting(
         (), "allowed_hosts", texts, "further Host headers that the HTTP server takes"
     )

@@ -11,6 +11,7 @@ from discovery.ecs.facts import Facts, Owner
 from discovery.ecs.offers import offer
 from discovery.ecs.services import ServiceFacts
 from discovery.ecs.shapes import Outcome, endpoints_of
+from discovery.ecs.targets import TargetHealth, heard
 from discovery.ecs.tasks import Task
 from discovery.ecs.traffic import Traffic, revisions_of, weighted
 from discovery.health.eligibility import Candidate, CheckKey, Verdicts, judged
@@ -29,6 +30,7 @@ class Known:
     services: Mapping[str, ServiceFacts] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     verdicts: Verdicts = field(default_factory=dict)
+    targets: Mapping[str, TargetHealth] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def assembled(known: Known, wanted: Set[str] | None, observed_at: float) -> Asse
     owned = _owned(known)
     chosen = {n: group for n, group in owned.items() if folded is None or n.lower() in folded}
     outcomes = _without_collisions(
-        {n: _outcome(group, known.facts, known.services.get(n)) for n, group in chosen.items()}
+        {n: _outcome(group, known, known.services.get(n)) for n, group in chosen.items()}
     )
     services: list[Service] = []
     verdicts: dict[CheckKey, Health] = {}
@@ -109,7 +111,7 @@ def _owner(known: Known, kind: Kind, name: str) -> Owner:
     return Owner(name, known.label, kind, facts.tags if facts else {})
 
 
-def _outcome(group: _Group, facts: Facts, service: ServiceFacts | None) -> Outcome:
+def _outcome(group: _Group, known: Known, service: ServiceFacts | None) -> Outcome:
     candidates: list[Candidate] = []
     exclusions = [
         Exclusion(t.arn, "it is a standalone task: the name is the service's")
@@ -121,10 +123,21 @@ def _outcome(group: _Group, facts: Facts, service: ServiceFacts | None) -> Outco
         if traffic is not None and not traffic.serves(revision):
             exclusions.append(Exclusion(task.arn, traffic.reason(revision)))
             continue
-        outcome = endpoints_of(task, group.owner, facts)
-        candidates += outcome.candidates
+        outcome = endpoints_of(task, group.owner, known.facts)
+        candidates += _heard(task, outcome, known, service)
         exclusions += outcome.exclusions
     return Outcome(tuple(candidates), tuple(exclusions))
+
+
+def _heard(
+    task: Task, outcome: Outcome, known: Known, service: ServiceFacts | None
+) -> Iterable[Candidate]:
+    """The candidates of a task, with what load balancers say of them."""
+    if service is None or not service.target_groups:
+        return outcome.candidates
+    host = known.facts.hosts.get(task.instance or "")
+    machine = host.machine_id if host else None
+    return heard(outcome.candidates, machine, service.target_groups, known.targets)
 
 
 def _split(group: _Group, service: ServiceFacts | None) -> tuple[Mapping[str, str], Traffic | None]:

@@ -23,8 +23,9 @@ class Quota:
     rate: float
 
 
-# Amazon ECS API Reference, "Throttling"; those of EC2, SSM and service deployments are estimates
-# on the safe side of EC2's non-mutating bucket (100 / 20) and of SSM's smallest default.
+# Amazon ECS API Reference, "Throttling"; Elastic Load Balancing User Guide, "Request throttling"
+# (non-mutating actions of version 2). Those of EC2, SSM and service deployments are estimates on
+# the safe side of EC2's non-mutating bucket (100 / 20) and of SSM's smallest default.
 QUOTAS = {
     calls.CLUSTER_RESOURCES: Quota(100, 20),
     calls.SERVICES: Quota(100, 20),
@@ -33,6 +34,7 @@ QUOTAS = {
     calls.DEPLOYMENTS: Quota(50, 10),
     calls.EC2: Quota(100, 20),
     calls.SSM: Quota(40, 10),
+    calls.TARGETS: Quota(40, 10),
 }
 
 

@@ -28,6 +28,7 @@ CLUSTERS = "clusters"
 DEPLOYMENTS = "service deployments"
 EC2 = "ec2"
 SSM = "ssm"
+TARGETS = "target health"
 
 # What may be over with the next read; nothing is concluded from it.
 PASSING = (
@@ -53,6 +54,7 @@ _ALWAYS_THERE = {
     "DescribeInstances": "Reservations",
     "DescribeNetworkInterfaces": "NetworkInterfaces",
     "DescribeInstanceInformation": "InstanceInformationList",
+    "DescribeTargetHealth": "TargetHealthDescriptions",
 }
 
 

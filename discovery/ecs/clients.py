@@ -49,7 +49,11 @@ _THROTTLED = {
     *("ThrottlingException", "Throttling", "ThrottledException", "RequestThrottled"),
     *("TooManyRequestsException", "RequestLimitExceeded", "RequestThrottledException"),
 }
-_PREFIXES = {"AssumeRole": "sts", "GetCallerIdentity": "sts"}
+_PREFIXES = {
+    "AssumeRole": "sts",
+    "GetCallerIdentity": "sts",
+    "DescribeTargetHealth": "elasticloadbalancing",
+}
 
 
 class NoConnection(SourceUnreachable):

@@ -57,6 +57,7 @@ class Host:
     machine: Machine
     zone: str | None = None
     agent_connected: bool | None = None
+    machine_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

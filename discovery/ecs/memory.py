@@ -14,6 +14,7 @@ from discovery.ecs.definitions import Definition
 from discovery.ecs.facts import Facts, is_over
 from discovery.ecs.hosts import Host, Instance, Machine, Public
 from discovery.ecs.services import ServiceFacts
+from discovery.ecs.targets import TargetHealth
 from discovery.ecs.tasks import Family, Task
 from discovery.errors import AccessDenied, SourceError
 from discovery.health.eligibility import CheckKey
@@ -32,12 +33,16 @@ NO_SUCH_SERVICE = "ECS knows no such service"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which cluster is read (by name or ARN), what names call it, and which addresses count."""
+    """Which cluster is read (by name or ARN), what names call it, and which addresses count.
+
+    `targets` is whether what load balancers say of targets counts.
+    """
 
     cluster: str
     label: str
     preferred: Family = "ipv4"
     public: bool = False
+    targets: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Memory:
     revisions: MutableMapping[str, str] = field(default_factory=lambda: LRUCache(REVISION_LIMIT))
     service_names: frozenset[str] = frozenset()
     tasks: dict[str, Task] = field(default_factory=dict)
+    targets: dict[str, TargetHealth] = field(default_factory=dict)  # by ARN of the target group
     stopped: dict[str, tuple[Task, float]] = field(default_factory=dict)
     verdicts: dict[CheckKey, Health] = field(default_factory=dict)
     doubted: frozenset[str] = frozenset()
@@ -139,6 +145,7 @@ class Memory:
             services=self.services,
             facts=self._facts(scope),
             verdicts=self.verdicts,
+            targets=self.targets,
         )
 
     def namer(self) -> Callable[[Task], set[str]]:
@@ -264,7 +271,8 @@ class Memory:
         for arn, instance in self.instances.items():
             known = self.machines.get(instance.machine or "")
             machine = known or Machine(problem=self._unknown_machine(instance))
-            hosts[arn] = Host(machine, instance.zone or machine.zone, instance.agent_connected)
+            zone = instance.zone or machine.zone
+            hosts[arn] = Host(machine, zone, instance.agent_connected, instance.machine)
         return Facts(
             definitions=self.definitions,
             hosts=hosts,

@@ -14,6 +14,7 @@ from discovery.ecs import calls, gaps
 from discovery.ecs.assembly import assembled
 from discovery.ecs.calls import Call, Steps
 from discovery.ecs.census import Census
+from discovery.ecs.checks import check_targets
 from discovery.ecs.fields import number, rows
 from discovery.ecs.lookups import Lookups
 from discovery.ecs.memory import (
@@ -262,7 +263,10 @@ class _Read:
         yield from calls.together(*steps)
         gaps.accept_unknown_deployments(memory, tasks, self.now)
         public = gaps.interfaces(tasks) if self.scope.public else ()
-        yield from calls.together(look.machines(again), look.public_addresses(public))
+        steps = [look.machines(again), look.public_addresses(public)]
+        if self.scope.targets:
+            steps.append(check_targets(memory, tasks, self.now))
+        yield from calls.together(*steps)
 
     def _look_around(self, wanted: frozenset[str]) -> Steps[None]:
         """Names that are neither a service nor a family as written: by case, or as a group."""

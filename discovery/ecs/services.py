@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from discovery.ecs import traffic
 from discovery.ecs.fields import Document, number, pairs, port, rows, text, texts
+from discovery.ecs.targets import TargetGroup, groups_in
 from discovery.ecs.traffic import Traffic
 
 
@@ -36,6 +37,7 @@ class ServiceFacts:
     deployments: Mapping[str, str | None] = field(default_factory=dict)
     live: frozenset[str] = frozenset()
     registered: RegisteredPort | None = None
+    target_groups: tuple[TargetGroup, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     running: int = 0
     is_rolling: bool = False
@@ -100,6 +102,7 @@ def _service(name: str, row: Document, read_at: float) -> ServiceFacts:
             i for r in revisions if (i := text(r, "id")) and number(r, "runningCount") != 0
         ),
         registered=_registered(row, sets),
+        target_groups=groups_in(row),
         tags=pairs(rows(row, "tags"), "key"),
         running=(number(row, "runningCount") or 0) + (number(row, "pendingCount") or 0),
         is_rolling=len(sets) > 1 or _is_rolling(deployments),

@@ -158,8 +158,15 @@ class EcsSource:
 
     def _cluster(self, each: ClusterSettings) -> _Cluster:
         settings = self._settings
+        scope = Scope(
+            each.arn or each.name,
+            each.label,
+            settings.ip_family,
+            settings.public_addresses,
+            settings.target_health,
+        )
         return _Cluster(
-            Scope(each.arn or each.name, each.label, settings.ip_family, settings.public_addresses),
+            scope,
             Access(each.region, each.role_arn, each.external_id),
             Memory(),
         )

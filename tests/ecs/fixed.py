@@ -38,6 +38,7 @@ class FixedAws:
         self.managed: dict[str, str] = {}
         self.public: dict[str, str | None] = {}
         self.shares: dict[str, tuple[str, dict[str, float]]] = {}
+        self.targets: dict[str, dict[tuple[str, int], str]] = {}
         self.revisions: dict[str, str] = {}
         self.unlisted: set[str] = set()
         self.fail: Fail = lambda call: None
@@ -147,6 +148,16 @@ class FixedAws:
         found = [self.services[n] for n in services if n in self.services]
         arns = [f"{ACCOUNT}:service/prod/{n}" for n in services if n not in self.services]
         return {"services": found, "failures": [{"arn": a, "reason": "MISSING"} for a in arns]}
+
+    def _DescribeTargetHealth(self, TargetGroupArn: str) -> Answer:  # noqa: N802, N803
+        found = [
+            {
+                "Target": {"Id": name, "Port": number},
+                "TargetHealth": {"State": state, "Reason": "Elb.InitialHealthChecking"},
+            }
+            for (name, number), state in self.targets[TargetGroupArn].items()
+        ]
+        return {"TargetHealthDescriptions": found}
 
     def _ListServiceDeployments(self, service: str, **_: Any) -> Answer:  # noqa: N802
         found = [arn for arn, (name, _) in self.shares.items() if name == service]
