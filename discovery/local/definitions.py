@@ -15,6 +15,8 @@ from discovery.local.pages import page
 from discovery.local.state import Definition, Document
 from discovery.local.world import World
 
+BOOT_LABEL = "local.boot-seconds"
+_BOOT_LIMIT_S = 3600.0
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}$")
 _REVISION = re.compile(r"(?:arn:aws[\w-]*:ecs:[^:]*:\d*:task-definition/)?([\w-]+)(?::(\d+))?$")
 _MODES = (None, "bridge", "host", "awsvpc", "none")
@@ -104,6 +106,7 @@ def _container(given: Document, mode: object, request: Document) -> Document:
         for member, title in _NOT_IN_AWSVPC.items():
             if given.get(member):
                 raise client_error(f"{title} are not supported when networkMode=awsvpc.")
+    _check_boot(given.get("dockerLabels") or {})
     ports = [_port(each, mode) for each in given.get("portMappings") or []]
     if mode == "none" and ports:
         raise client_error("Port mappings are not supported when networkMode=none.")
@@ -116,6 +119,17 @@ def _container(given: Document, mode: object, request: Document) -> Document:
     if "restartPolicy" in made:
         made["restartPolicy"] = _restart_policy(made["restartPolicy"])
     return made
+
+
+def _check_boot(labels: Document) -> None:
+    """The label is ours, so that what it says must be a number of seconds."""
+    label = labels.get(BOOT_LABEL, "0")
+    try:
+        fits = 0 <= float(label) <= _BOOT_LIMIT_S
+    except ValueError:
+        fits = False
+    if not fits:
+        raise client_error(f"The label {BOOT_LABEL} is 0 to 3600 seconds, not {label!r}.")
 
 
 def _port(given: Document, mode: object) -> Document:

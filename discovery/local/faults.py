@@ -30,9 +30,10 @@ KINDS = {
     "omit": "the members named in `value` are missing",
     "missing": "the ARNs in `value` (all when empty) are failures with reason MISSING",
     "late_bindings": "tasks are RUNNING without bindings for `value` seconds",
+    "slow_boot": "containers started from now on run for `value` seconds before they listen",
     "disorder": "events arrive out of order and more than once",
 }
-_SECONDS = ("latency", "stale", "late_bindings")
+_SECONDS = ("latency", "stale", "late_bindings", "slow_boot")
 _NAMES = ("omit", "missing")
 _FOUND = {
     "DescribeTasks": ("tasks", "taskArn"),
@@ -171,6 +172,13 @@ class Faults:
     def late_bindings(self, seconds: float) -> Fault:
         """Tasks started from now on are RUNNING without bindings for so long."""
         return self.on("late_bindings", value=seconds)
+
+    def slow_boot(self, seconds: float) -> Fault:
+        """Containers started from now on are RUNNING for so long before they listen.
+
+        The docker label `local.boot-seconds` of a container definition says it for one container.
+        """
+        return self.on("slow_boot", value=seconds)
 
     def disorder(self) -> Fault:
         """Events arrive out of order and more than once."""

@@ -5,9 +5,9 @@ Rule 2: each program runs below a keeper of its own, which leaves nothing of it 
 guardian be killed itself, the kernel tells the keepers (it has one thread, so not early), and
 should a keeper be killed, the guardian ends what was below it.
 Rule 3: the built-in server is bound here and runs in a fork, so that it starts at once and a port
-in use is known before the answer.
-Messages are JSON lines. In: `spawn` (id, argv or null, env, listen, page, cwd, log), `signal`
-(id, signal). Out: `{id, pid}`, `{id, error}`, `{id, exit}`.
+in use is known before the answer; one that boots slowly binds in its own process, when it has.
+Messages are JSON lines. In: `spawn` (id, argv or null, env, listen, page, cwd, log, boot_s),
+`signal` (id, signal). Out: `{id, pid}`, `{id, error}`, `{id, exit}`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from typing import Any, NoReturn
 
 from discovery.local import webserver
@@ -92,7 +93,8 @@ class Guardian:
 
     def _spawn(self, order: dict[str, Any]) -> int:
         with contextlib.ExitStack() as stack:
-            listeners = [stack.enter_context(webserver.bound(*at)) for at in order["listen"]]
+            now = [] if order["boot_s"] else order["listen"]
+            listeners = [stack.enter_context(webserver.bound(*at)) for at in now]
             guardian = os.getpid()
             pid = os.fork()
             if pid == 0:
@@ -136,8 +138,9 @@ def _become(order: dict[str, Any], listeners: list[socket.socket]) -> NoReturn:
         _redirect(order["log"])
         if order["cwd"]:
             os.chdir(order["cwd"])
+        time.sleep(order["boot_s"])
         if order["argv"] is None:
-            webserver.serve(listeners, order["page"])
+            _serve(order, listeners)
             status = 0
         else:
             signal.signal(
@@ -149,6 +152,13 @@ def _become(order: dict[str, Any], listeners: list[socket.socket]) -> NoReturn:
         status = 126
     finally:
         os._exit(status)
+
+
+def _serve(order: dict[str, Any], listeners: list[socket.socket]) -> None:
+    with contextlib.ExitStack() as stack:
+        if order["boot_s"]:
+            listeners = [stack.enter_context(webserver.bound(*at)) for at in order["listen"]]
+        webserver.serve(listeners, order["page"])
 
 
 def _kill(pid: int, number: int) -> None:

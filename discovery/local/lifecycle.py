@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from discovery.local import dependencies, healthchecks, registration
+from discovery.local.definitions import BOOT_LABEL
 from discovery.local.ports import NoPort, bind, environment, listens
 from discovery.local.processes import Program
 from discovery.local.state import ENDED, Container, Eni, Task
@@ -119,7 +120,14 @@ def program(world: World, task: Task, container: Container) -> Program:
         page=page,
         cwd=cwd if cwd and Path(cwd).is_dir() else None,
         log=str(Path(log_dir) / f"{task.id}-{container.name}.log") if log_dir else None,
+        boot_s=_boot_s(world, container),
     )
+
+
+def _boot_s(world: World, container: Container) -> float:
+    """For how long the container runs and does nothing yet: its label's, else the fault's."""
+    label = (container.definition.get("dockerLabels") or {}).get(BOOT_LABEL)
+    return float(label) if label is not None else world.run.faults.value("slow_boot")
 
 
 def process_environment(world: World, task: Task, container: Container) -> dict[str, str]:

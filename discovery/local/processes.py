@@ -36,7 +36,10 @@ main()
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: `argv` None is the built-in server on `listen` (address, port, protocol)."""
+    """What to run: `argv` None is the built-in server on `listen` (address, port, protocol).
+
+    The process exists from the beginning and does nothing for `boot_s` seconds.
+    """
 
     argv: list[str] | None
     env: dict[str, str]
@@ -44,6 +47,7 @@ class Program:
     page: dict[str, Any] = field(default_factory=dict)
     cwd: str | None = None
     log: str | None = None
+    boot_s: float = 0.0
 
 
 class Launcher(Protocol):
@@ -143,6 +147,7 @@ class Guarded:
                 "page": program.page,
                 "cwd": program.cwd,
                 "log": program.log,
+                "boot_s": program.boot_s,
             }
         )
 

@@ -45,8 +45,9 @@ class LocalECS:
     with `HOST`, `PORT` (the first) and `PORT_<container port>` saying where to listen; otherwise
     (an `nginx` without nginx) a built-in HTTP server listens on all of its ports. Tasks are
     simulated, without any process, on simulated hosts and clusters and where a docker label
-    `local.simulated` is "true". Ports below 1024 of host and awsvpc tasks need the privilege
-    that the system asks for them.
+    `local.simulated` is "true"; `local.boot-seconds` is for how long a container runs before its
+    program starts or its server listens. Ports below 1024 of host and awsvpc tasks need the
+    privilege that the system asks for them.
 
     `listen` is ADDR:PORT of 127.0.0.0/8, port 0 picks one; `pace` says how fast tasks and the
     scheduler go; `throttle` is about the real API's rate limits; `log_dir` keeps the containers'

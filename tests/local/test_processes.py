@@ -291,3 +291,26 @@ def test_output_is_kept_where_wanted(tmp_path: Path) -> None:
     (log,) = tmp_path.iterdir()
     assert log.name == f"{arn.rsplit('/', 1)[-1]}-app.log"
     assert log.read_text() == "hello\nworld\n"
+
+
+def test_slowly_booting_task_runs_before_it_listens(api: Api) -> None:
+    """RUNNING with bindings, and refused until the boot is over."""
+    define(api, container={"dockerLabels": {"local.boot-seconds": "1.5"}})
+    task = settled(api, run(api))
+    host, port = address(api, task), bindings(task)[0]["hostPort"]
+    assert refused(host, port)
+    until(lambda: not refused(host, port), 30)
+    assert page(host, port)["task"] == task["taskArn"].rsplit("/", 1)[-1]
+
+
+def test_boot_may_be_slow_for_every_container(ecs: LocalECS, api: Api) -> None:
+    """As long as the fault is on; a task stopped while it boots ends at once."""
+    define(api)
+    with ecs.faults.slow_boot(600):
+        arn = run(api)
+        task = settled(api, arn)
+    assert refused(address(api, task), bindings(task)[0]["hostPort"])
+    api.ecs("StopTask", cluster="demo", task=arn)
+    settled(api, arn, "STOPPED")
+    task = settled(api, run(api))
+    assert not refused(address(api, task), bindings(task)[0]["hostPort"])
