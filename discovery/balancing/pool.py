@@ -6,10 +6,12 @@ Rule 2: counters survive from one snapshot to the next by the endpoint's identit
 Rule 3: writing takes the lock that was handed in; choosing takes none, unless it has to rebuild.
 Rule 4: whoever was given a `Flight` ends it: `end` says how it went, `close` that its body is
 closed. Both count once, however often they are called, and `close` takes no lock.
+Rule 5: whoever chooses says the time; the clock that was handed in is for bodies that break off,
+since whoever reads one has none.
 """
 
 from bisect import bisect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -62,11 +64,13 @@ class Pool:
         self,
         make_policy: MakePolicy,
         chance: Chance,
+        clock: Callable[[], float],
         balancing: Balancing | None = None,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._make_policy = make_policy
         self._chance = chance
+        self.clock = clock
         self._balancing = balancing or Balancing()
         self._lock = lock or nullcontext()
         self._ejection = Ejection(self._balancing.limits)
@@ -98,7 +102,7 @@ class Pool:
         """
         if endpoints is not self._endpoints:
             self._update(endpoints, now)
-        elif now >= self._until:
+        if now >= self._until:
             self._rebuild_at(now)
         if self._trials and (trial := self._trial(now, tried, retriable)):
             return trial
@@ -121,20 +125,25 @@ class Pool:
         """Count a request to this member as under way from `now` on."""
         return Flight(self, member, now)
 
-    def saw(self, member: Member, outcome: Outcome, took_s: float, now: float) -> None:
+    def saw(self, flight: "Flight", outcome: Outcome, took_s: float, now: float) -> None:
         """Learn how a request went that took `took_s` to the headers of its answer, or to fail."""
+        member, began_at = flight.member, flight.began_at
         with self._lock:
             if outcome in _ANSWERS:
                 self.answered_at = now
             member.sample(_cost_s(member, outcome, took_s), now)
             standings = [m.standing for m in self.members]
-            if self._ejection.saw(member.standing, outcome, now, standings) and not member.gone:
+            moved = self._ejection.saw(member.standing, outcome, began_at, now, standings)
+            if moved and not member.gone:
                 if member.standing.cause is None:
                     member.joined_at = now  # it starts slowly again
                 self._rebuild(now)
 
     def _update(self, endpoints: Sequence[Endpoint], now: float) -> None:
         with self._lock:
+            if endpoints == self._endpoints:  # read again, and nothing changed
+                self._endpoints = endpoints
+                return
             # Who was there before our first look is not new, only unknown to us.
             joined_at = -inf if self._endpoints is None else now
             found = [self._member(endpoint, now, joined_at) for endpoint in endpoints]
@@ -144,8 +153,7 @@ class Pool:
             self._known = known
             self.members = tuple(known.values())
             self.version += 1
-            if self.members:
-                self._rebuild(now)
+            self._rebuild(now)
             self._endpoints = endpoints
 
     def _member(self, endpoint: Endpoint, now: float, joined_at: float) -> Member:
@@ -162,6 +170,9 @@ class Pool:
                 self._rebuild(now)
 
     def _rebuild(self, now: float) -> None:
+        if not self.members:  # whoever is choosing in this moment still gets one of the last ones
+            self._trials, self._until = (), inf
+            return
         left = serving(self.members, [m.standing for m in self.members])
         wanted = [m for m in left if m.endpoint.weight > 0] or left
         ramp_ends = [m.joined_at + self._balancing.slow_start_s for m in wanted]
@@ -227,14 +238,13 @@ class Pool:
 class Flight:
     """A request under way to a member."""
 
-    __slots__ = ("_closed", "_ended", "_ended_at", "began_at", "member", "pool")
+    __slots__ = ("_closed", "_ended", "began_at", "member", "pool")
 
     def __init__(self, pool: Pool, member: Member, now: float) -> None:
         self.pool = pool
         self.member = member
         self.began_at = now
         self._ended = False
-        self._ended_at = now
         self._closed = False
         member.flights.append(None)
 
@@ -242,12 +252,11 @@ class Flight:
         """Say how it went: an answer's headers came, or none will."""
         if not self._ended:
             self._ended = True
-            self._ended_at = now
-            self.pool.saw(self.member, outcome, now - self.began_at, now)
+            self.pool.saw(self, outcome, now - self.began_at, now)
 
     def broke(self) -> None:
-        """Its answer's body broke off, after it had been counted as an answer."""
-        self.pool.saw(self.member, "broken", 0.0, self._ended_at)
+        """Its answer's body breaks off now, after it had been counted as an answer."""
+        self.pool.saw(self, "broken", 0.0, self.pool.clock())
 
     def close(self) -> None:
         """Nothing of it is under way any more. Any thread, a finalizer too."""

@@ -5,9 +5,12 @@ that comes or goes moves only the keys it takes or leaves.
 """
 
 from bisect import bisect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import compress
 from math import ceil
+from operator import itemgetter
 from typing import ClassVar
 
 from discovery.balancing.member import Member
@@ -17,7 +20,16 @@ POINTS = 320  # for an endpoint of weight 1; with 160 some get over 1.2 times th
 MOST_POINTS = 32_000  # of one endpoint, however heavy
 BOUND = 1.25  # times the mean of requests in flight, above which a key goes to the next member
 _PER_DIGEST = 8
-_Kept = tuple[Sequence[Member], list[int], list[Member]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The ring of these members, each with as many points as `counts` says, in order."""
+
+    members: Sequence[Member] = ()
+    counts: Mapping[Member, int] = field(default_factory=dict)
+    points: Sequence[int] = ()
+    owners: Sequence[Member] = ()
 
 
 class Ring:
@@ -27,8 +39,7 @@ class Ring:
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
-        self._kept: _Kept = ((), [], [])
-        self._points: dict[str, list[int]] = {}
+        self._kept = _Kept()  # one reference, so that threads swap it whole
 
     def choose(
         self,
@@ -38,28 +49,49 @@ class Ring:
         tried: Collection[Member] = (),
     ) -> Member:
         """See `Policy.choose`. Without a key, any."""
-        pool, points, owners = self._kept
-        if pool is not members:
-            points, owners = self._ring(members)
-            self._kept = (members, points, owners)
-        at = bisect(points, _hash(key) if key is not None else int(self._chance.random() * 2**64))
-        return _first_free(members, _distinct(owners, at), tried)
+        kept = self._kept
+        if kept.members is not members:
+            kept = self._kept = _followed(kept, members)
+        hashed = _hash(key) if key is not None else int(self._chance.random() * 2**64)
+        around = _distinct(kept.owners, bisect(kept.points, hashed))
+        return _first_free(members, around, tried)
 
-    def _ring(self, members: Sequence[Member]) -> tuple[list[int], list[Member]]:
-        known, kept = self._points, {}
-        ring: list[tuple[int, int]] = []
-        for n, member in enumerate(members):
-            # The endpoint's own weight: keys must not wander while a new member starts slowly.
-            wanted = max(1, min(MOST_POINTS, round(POINTS * member.endpoint.weight)))
-            title = _title(member)
-            points = known.get(title, [])
-            if len(points) < wanted:
-                points = _points_of(title, wanted)
-            kept[title] = points
-            ring.extend((point, n) for point in points[:wanted])
-        self._points = kept
-        ring.sort()
-        return [point for point, _ in ring], [members[n] for _, n in ring]
+
+def _followed(kept: _Kept, members: Sequence[Member]) -> _Kept:
+    """The ring of other members: those that stay keep their points, so only news costs much."""
+    counts = {member: _count(member) for member in members}
+    if counts == kept.counts:
+        return replace(kept, members=members)
+    stay = {member for member, count in counts.items() if kept.counts.get(member) == count}
+    kept_on = [owner in stay for owner in kept.owners]
+    news = sorted(
+        ((p, m) for m, n in counts.items() if m not in stay for p in _points_of(_title(m), n)),
+        key=itemgetter(0),
+    )
+    points, owners = list(compress(kept.points, kept_on)), list(compress(kept.owners, kept_on))
+    return _Kept(members, counts, *_inserted(news, points, owners))
+
+
+def _inserted(
+    news: Sequence[tuple[int, Member]], points: list[int], owners: list[Member]
+) -> tuple[list[int], list[Member]]:
+    """Points in order, with others, in order too, among them; what lies between is copied whole."""
+    all_points: list[int] = []
+    all_owners: list[Member] = []
+    done = 0
+    for point, owner in news:
+        at = bisect(points, point, done)
+        all_points += points[done:at]
+        all_owners += owners[done:at]
+        all_points.append(point)
+        all_owners.append(owner)
+        done = at
+    return all_points + points[done:], all_owners + owners[done:]
+
+
+def _count(member: Member) -> int:
+    # The endpoint's own weight: keys must not wander while a new member starts slowly.
+    return max(1, min(MOST_POINTS, round(POINTS * member.endpoint.weight)))
 
 
 def _first_free(
@@ -81,7 +113,7 @@ def _first_free(
     return first or members[0]
 
 
-def _distinct(owners: list[Member], at: int) -> Iterator[Member]:
+def _distinct(owners: Sequence[Member], at: int) -> Iterator[Member]:
     seen = set()
     for n in range(at, at + len(owners)):
         owner = owners[n % len(owners)]
@@ -94,12 +126,13 @@ def _title(member: Member) -> str:
     return "\0".join(str(part) for part in member.endpoint.identity)
 
 
-def _points_of(title: str, wanted: int) -> list[int]:
+def _points_of(title: str, count: int) -> list[int]:
+    """The first so many points of this title, always the same ones."""
     points: list[int] = []
-    for n in range(-(-wanted // _PER_DIGEST)):
+    for n in range(-(-count // _PER_DIGEST)):
         digest = blake2b(f"{n}\0{title}".encode(), digest_size=8 * _PER_DIGEST).digest()
         points.extend(int.from_bytes(digest[at : at + 8]) for at in range(0, len(digest), 8))
-    return points
+    return points[:count]
 
 
 def _hash(key: str) -> int:

@@ -52,7 +52,7 @@ class Balancer:
         if pool is None:
             if len(self._pools) >= _MOST_POOLS:
                 self._pools.clear()
-            made = Pool(self._make_policy, self._chance, self._balancing, self._lock)
+            made = Pool(self._make_policy, self._chance, self.clock, self._balancing, self._lock)
             pool = self._pools.setdefault(key, made)
         return pool
 

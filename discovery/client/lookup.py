@@ -64,10 +64,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _FoundIn:
-    """The names looked up in one snapshot; a new snapshot starts with none."""
+    """What was looked up in one snapshot, by what was written and by what it led to."""
 
     snapshot: Snapshot
     by_text: dict[str, Found] = field(default_factory=dict)
+    by_pool: dict[object, Found] = field(default_factory=dict)
 
 
 class Lookup:
@@ -106,10 +107,14 @@ class Lookup:
             found = self._look(self._catalog.snapshot, text)
         return found if found is not None and self._clock() < found.expires_at else None
 
-    def finding(self, text: str) -> Waiting[Found]:
-        """Find a name; one that was not read yet waits for the load that reads it."""
+    def finding(self, text: str, timeout_s: float | None = None) -> Waiting[Found]:
+        """Find a name; one that was not read yet waits for the load that reads it.
+
+        `timeout_s` has it wait for less than it would.
+        """
         self._refresher.start()
-        deadline = self._monotonic() + self._timeout_s
+        wait_s = self._timeout_s if timeout_s is None else min(self._timeout_s, timeout_s)
+        deadline = self._monotonic() + wait_s
         load: Load | None = None
         while True:
             snapshot = self._catalog.snapshot
@@ -211,7 +216,8 @@ class Lookup:
         kept = self._found
         if kept.snapshot is not snapshot or len(kept.by_text) >= MOST_FOUND:
             self._found = kept = _FoundIn(snapshot)
-        kept.by_text[text] = found
+        # However a name is written, it has one tuple of endpoints, so that its pool stays the same.
+        kept.by_text[text] = found = kept.by_pool.setdefault(found.pool, found)
         return found
 
     def _verdict(
@@ -255,7 +261,7 @@ class Lookup:
         left_s = max(0.0, deadline - self._monotonic())
         yield Wait(lambda: load.ended or self._refresher.is_closed, left_s)
         if not load.ended:
-            late = f"the read has not ended in {self._timeout_s:g} s"
+            late = "the read has not ended in time"
             why = "the resolver was closed" if self._refresher.is_closed else late
             raise NotReady(f"{what}: not read yet, {why}")
 

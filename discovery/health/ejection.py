@@ -5,7 +5,8 @@ Rule 1: an endpoint is ejected as `unreachable` (it refuses, or connections time
 Rule 2: an ejection lasts 10 s, doubling to 300 s; then one trial request decides.
 Rule 3: panic: where fewer than half are left, those that are failing serve again, since an error
 of everybody is nobody's own. The unreachable stay out as long as anything else can be reached.
-Rule 4: nobody is ejected for what they did before a trial that they passed.
+Rule 4: what a request did that began before an ejection was over says nothing any more, however
+late it comes: it neither ejects, nor lengthens an ejection, nor passes for the trial.
 
 Pure: `now` is an argument, in seconds of any clock that only grows. One writer at a time.
 """
@@ -60,7 +61,7 @@ class Standing:
         self.window = Window(limits.window_s)
         self.cause: Cause | None = None
         self.why = ""
-        self.until = 0.0
+        self.until = float("-inf")  # of the last ejection, over or not
         self.trial_until = 0.0  # a trial that has no result by then is given up
         self.lasts_s = 0.0
         self.returned_at = float("-inf")
@@ -89,10 +90,18 @@ class Ejection:
         return Standing(self.limits)
 
     def saw(
-        self, standing: Standing, outcome: Outcome, now: float, pool: Sequence[Standing]
+        self,
+        standing: Standing,
+        outcome: Outcome,
+        began_at: float,
+        now: float,
+        pool: Sequence[Standing],
     ) -> bool:
-        """Take an outcome to account; whether the endpoint left or came back through it."""
-        if outcome == "abandoned":
+        """Take to account how a request went that began at `began_at`.
+
+        Returns whether the endpoint left or came back through it.
+        """
+        if outcome == "abandoned" or began_at < standing.until:
             return False  # whoever gave up may have had reasons of their own
         if outcome in ("answer", "limited"):
             return self._good(standing, now)
@@ -117,8 +126,8 @@ class Ejection:
     def _good(self, standing: Standing, now: float) -> bool:
         standing.clear()
         standing.window.add(now, good=1)
-        if standing.cause is None or standing.until > now:
-            return False  # an answer that was under way when it was ejected is no trial
+        if standing.cause is None:
+            return False
         standing.cause = None
         standing.why = ""
         standing.returned_at = now
@@ -126,8 +135,6 @@ class Ejection:
         return True
 
     def _failed_again(self, standing: Standing, outcome: Outcome, now: float) -> bool:
-        if standing.until > now:
-            return False
         cause: Cause = "unreachable" if outcome in _UNREACHABLE else "failing"
         self._eject(standing, cause, f"{standing.why.removesuffix(_STILL)}{_STILL}", now)
         return True

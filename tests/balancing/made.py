@@ -1,5 +1,7 @@
 """Members and pools with as little to say as a test needs."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from random import Random
 
 from discovery.balancing.member import Member
@@ -27,6 +29,11 @@ def endpoints(count: int) -> tuple[Endpoint, ...]:
     return tuple(endpoint(n) for n in range(1, count + 1))
 
 
-def pool(make: MakePolicy = RoundRobin, balancing: Balancing | None = None) -> Pool:
+def pool(
+    make: MakePolicy = RoundRobin,
+    balancing: Balancing | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    lock: AbstractContextManager[object] | None = None,
+) -> Pool:
     """A pool on a fixed chance."""
-    return Pool(make, Random(7), balancing)
+    return Pool(make, Random(7), clock, balancing, lock)

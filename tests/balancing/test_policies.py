@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -14,6 +15,7 @@ from discovery.balancing.policy import MakePolicy
 from discovery.balancing.random import WeightedRandom
 from discovery.balancing.ring import Ring
 from discovery.balancing.round_robin import RoundRobin
+from discovery.model import Endpoint, Identity
 from tests.balancing.made import members
 
 POLICIES: list[MakePolicy] = [RoundRobin, WeightedRandom, LeastRequest, Latency, Ring]
@@ -178,3 +180,36 @@ class TestRing:
         pool, ring = members(3, 1), Ring(Random(7))
         counted = Counter(ring.choose(pool, key=f"{n}") for n in range(4_000))
         assert counted[pool[0]] / counted[pool[1]] == pytest.approx(3.0, rel=0.25)
+
+    def test_a_ring_that_followed_is_the_ring_made_anew(self) -> None:
+        """Callers agree, whether or not they saw who came, left, came back or weighs more."""
+        everybody, ring, chance = members(*[1] * 12), Ring(Random(7)), Random(3)
+        keys = [f"key {n}" for n in range(100)]
+        for _ in range(20):
+            pool = tuple(chance.sample(everybody, chance.randrange(1, 13)))
+            changed = chance.choice(everybody)
+            changed.endpoint = replace(changed.endpoint, weight=chance.choice([0.5, 1.0, 3.0]))
+            anew = Ring(Random(1))
+            for key in keys:
+                assert ring.choose(pool, key=key) is anew.choose(pool, key=key)
+
+    def test_only_those_that_come_are_hashed(self) -> None:
+        """Equal members in another tuple, as at each step of a slow start, cost next to nothing."""
+        hashed: list[str] = []
+
+        class Noted(Endpoint):
+            """Says when its identity, that points are made of, is asked for."""
+
+            @property
+            def identity(self) -> Identity:
+                hashed.append(self.host)
+                return super().identity
+
+        pool, ring = members(1, 1, 1), Ring(Random(7))
+        for n, member in enumerate(pool):
+            member.endpoint = Noted(f"{n}", 80, task_arn=f"{n}")
+        ring.choose(pool[:2], key="a")
+        ring.choose((pool[0], pool[1]), key="a")
+        ring.choose(pool, key="a")
+        ring.choose(pool[1:], key="a")
+        assert hashed == ["0", "1", "2"]

@@ -2,6 +2,7 @@
 
 import gc
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from discovery.balancing.zones import parts
 from discovery.health.ejection import Outcome
 from discovery.model import Endpoint
 from tests.balancing.made import endpoints, members, pool
-from tests.made import endpoint
+from tests.made import FakeClock, endpoint
 
 
 def hosts(chosen: Pool, among: tuple[Endpoint, ...], now: float, times: int = 400) -> Counter[str]:
@@ -71,9 +72,77 @@ class TestCounters:
             flight.end("refused", 0.0)
         assert flight.member.standing.cause is None
 
+    def test_reading_the_same_again_changes_nothing(self, make: MakePolicy) -> None:
+        """Equal endpoints in another tuple are no reason to look at any of them again."""
+        it = pool(make)
+        it.choose(endpoints(3), 0.0)
+        version, serving = it.version, it.members
+        it.choose(endpoints(3), 1.0)
+        assert it.version == version
+        assert it.members is serving
+
+
+class TestBodies:
+    """Answers whose bodies break off."""
+
+    def test_it_counts_when_it_breaks(self) -> None:
+        """Not when its headers came: long ago is forgotten, now is not."""
+        clock = FakeClock(0.0)
+        it, among = pool(clock=clock), endpoints(3)
+        flights = [it.board(it.choose(among, 0.0), 0.0) for _ in range(60)]
+        for flight in flights:
+            flight.end("answer", 0.1)
+        clock.now = 60.0
+        member = flights[0].member
+        for flight in [f for f in flights if f.member is member][:5]:
+            flight.broke()
+        assert member.standing.cause == "failing"
+        assert member.standing.until == 70.0
+
+    def test_it_costs_the_penalty(self) -> None:
+        """However long the body went well."""
+        clock = FakeClock(3_600.0)
+        it = pool(clock=clock)
+        flight = it.board(it.choose(endpoints(1), 0.0), 0.0)
+        flight.end("answer", 0.1)
+        flight.broke()
+        assert flight.member.latency_s == pytest.approx(5.0)
+
 
 class TestServing:
     """Who is chosen at all."""
+
+    def test_an_answer_of_before_the_ejection_is_no_trial(self) -> None:
+        """However late it comes."""
+        it, among = pool(), endpoints(4)
+        old = it.board(it.choose(among, 0.0), 0.0)
+        eject(it, among, old.member.endpoint.host, 0.0)
+        old.end("answer", 10.5)
+        assert old.member.standing.cause == "unreachable"
+
+    def test_endpoints_that_all_leave_meanwhile_are_no_harm(self) -> None:
+        """Somebody takes up that there is none while another is about to rebuild."""
+
+        class Overtaken:
+            """A lock that is got only after somebody else had it."""
+
+            then: Callable[[], None] | None = None
+
+            def __enter__(self) -> None:
+                then, self.then = self.then, None
+                if then is not None:
+                    then()
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        lock = Overtaken()
+        it, among = pool(lock=lock), endpoints(2)
+        it.choose(among, 0.0)
+        it.choose(more := endpoints(3), 1.0)  # the third starts slowly
+        lock.then = lambda: it.take((), 2.0)
+        assert it.choose(more, 2.0).gone
+        assert it.members == ()
 
     def test_an_ejected_endpoint_gets_nothing_until_its_trial(self) -> None:
         """Then one request; its success brings it back."""

@@ -204,7 +204,7 @@ def ring(seed: int, seconds: float) -> Iterator[Measured]:
 
 
 def _owners(endpoints: tuple[Endpoint, ...], keys: list[str]) -> list[int]:
-    pool = Pool(Ring, Random(0))
+    pool = Pool(Ring, Random(0), lambda: 0.0)
     return [pool.choose(endpoints, 0.0, key).endpoint.port for key in keys]
 
 

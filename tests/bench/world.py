@@ -11,6 +11,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import count
 from math import inf
 from random import Random
+from typing import Protocol
 
 from discovery.balancing.budget import RetryBudget
 from discovery.balancing.policy import MakePolicy
@@ -139,15 +140,15 @@ class World:
             self.now = when
 
 
-class Client:
+class Client(Protocol):
     """Whoever sends requests."""
 
     def request(self) -> None:
         """Begin one."""
-        raise NotImplementedError
+        ...
 
 
-class PeerClient(Client):
+class PeerClient:
     """A client with another balancer's algorithm, without retries."""
 
     def __init__(self, world: World, number: int, peer: Peer) -> None:
@@ -168,7 +169,7 @@ class PeerClient(Client):
         world.at(ends, end)
 
 
-class OptimalClient(Client):
+class OptimalClient:
     """Knows every queue and every server's speed, as nobody can."""
 
     def __init__(self, world: World, number: int) -> None:
@@ -187,7 +188,7 @@ class OptimalClient(Client):
         world.at(ends, lambda: world.done(began, ok))
 
 
-class OurClient(Client):
+class OurClient:
     """A client with our pool; `most` retries."""
 
     def __init__(
@@ -205,7 +206,7 @@ class OurClient(Client):
         self._budget = RetryBudget()
         self._retrying = Retrying(most=most)
         self.endpoints = numbered(world.active)
-        self.pool = Pool(policy, self._random, balancing)
+        self.pool = Pool(policy, self._random, lambda: world.now, balancing)
         self._route = Route(
             self.pool,
             lambda: self.endpoints,

@@ -11,10 +11,15 @@ def standings(count: int) -> list[Standing]:
     return [EJECTION.standing() for _ in range(count)]
 
 
+def saw(standing: Standing, outcome: Outcome, now: float, among: list[Standing]) -> bool:
+    """An outcome of a request that took no time."""
+    return EJECTION.saw(standing, outcome, now, now, among)
+
+
 def fail(standing: Standing, outcome: Outcome, times: int, among: list[Standing]) -> bool:
     """Whether it is ejected after so many outcomes in a row."""
     for n in range(times):
-        EJECTION.saw(standing, outcome, n / 100, among)
+        saw(standing, outcome, n / 100, among)
     return standing.cause is not None
 
 
@@ -29,14 +34,14 @@ class TestInARow:
         """At the limit, and not before."""
         among = standings(4)
         assert not fail(among[0], outcome, times - 1, among)
-        assert EJECTION.saw(among[0], outcome, 1.0, among)
+        assert saw(among[0], outcome, 1.0, among)
         assert str(times) in among[0].why
 
     def test_an_answer_between_begins_anew(self, outcome: Outcome, times: int) -> None:
         """They have to be in a row."""
         among = standings(4)
         fail(among[0], outcome, times - 1, among)
-        EJECTION.saw(among[0], "answer", 1.0, among)
+        saw(among[0], "answer", 1.0, among)
         assert not fail(among[0], outcome, times - 1, among)
 
 
@@ -47,18 +52,18 @@ class TestInPart:
         """Every other request, so that there are never five in a row."""
         among = standings(4)
         for n in range(20):
-            EJECTION.saw(among[0], "answer" if n % 2 else "error", n / 10, among)
+            saw(among[0], "answer" if n % 2 else "error", n / 10, among)
         assert among[0].cause is None
-        EJECTION.saw(among[0], "error", 2.0, among)
+        saw(among[0], "error", 2.0, among)
         assert among[0].cause == "failing"
 
     def test_success_long_before_does_not_delay_it(self) -> None:
         """The last seconds alone may tell."""
         among = standings(4)
         for n in range(500):
-            EJECTION.saw(among[0], "answer", n / 100, among)
+            saw(among[0], "answer", n / 100, among)
         for n in range(60):
-            EJECTION.saw(among[0], "answer" if n % 2 else "error", 5 + n / 20, among)
+            saw(among[0], "answer" if n % 2 else "error", 5 + n / 20, among)
         assert among[0].cause == "failing"
 
     def test_what_all_share_is_nobodys_fault(self) -> None:
@@ -66,7 +71,7 @@ class TestInPart:
         among = standings(4)
         for n in range(200):
             for standing in among:
-                EJECTION.saw(standing, "answer" if n % 2 else "error", n / 20, among)
+                saw(standing, "answer" if n % 2 else "error", n / 20, among)
         assert all(standing.cause is None for standing in among)
 
 
@@ -80,28 +85,52 @@ class TestHowLong:
         lasted = []
         for _ in range(7):
             lasted.append(among[0].lasts_s)
-            EJECTION.saw(among[0], "refused", among[0].until, among)
+            saw(among[0], "refused", among[0].until, among)
         assert lasted == [10, 20, 40, 80, 160, 300, 300]
 
-    def test_what_was_under_way_is_no_trial(self) -> None:
-        """Neither an answer nor a failure while it is out changes anything."""
+    @pytest.mark.parametrize("ends_after", [-9.0, 0.0, 1.0])
+    @pytest.mark.parametrize("outcome", ["answer", "limited", "error", "refused"])
+    def test_what_was_under_way_is_no_trial(self, outcome: Outcome, ends_after: float) -> None:
+        """Neither an answer nor a failure changes anything, however late it comes."""
         among = standings(4)
         fail(among[0], "error", 5, among)
         until = among[0].until
-        for outcome in ("answer", "error"):
-            assert not EJECTION.saw(among[0], outcome, 1.0, among)
+        assert not EJECTION.saw(among[0], outcome, until - 0.1, until + ends_after, among)
         assert (among[0].cause, among[0].until) == ("failing", until)
+
+    def test_what_began_before_it_was_over_ejects_nobody_anew(self) -> None:
+        """The trial passed since: those that failed late are of the time before."""
+        among = standings(4)
+        fail(among[0], "refused", 2, among)
+        until = among[0].until
+        assert saw(among[0], "answer", until, among)
+        for _ in range(9):
+            assert not EJECTION.saw(among[0], "refused", until - 0.1, until + 1.0, among)
+        assert among[0].cause is None
+
+    def test_what_it_did_before_its_trial_is_forgotten(self) -> None:
+        """Also where the ejection was shorter than the time that is looked at."""
+        short = Ejection(Limits(first_s=1.0))
+        among = [short.standing() for _ in range(4)]
+        for n in range(30):
+            outcome: Outcome = "answer" if n % 2 else "error"
+            short.saw(among[0], outcome, n / 100, n / 100, among)
+        assert among[0].cause == "failing"
+        until = among[0].until
+        assert short.saw(among[0], "answer", until, until, among)
+        assert not short.saw(among[0], "error", until, until, among)
+        assert among[0].cause is None
 
     def test_who_behaves_starts_anew(self) -> None:
         """After twice the time in that it was out, the next ejection is a first one."""
         among = standings(4)
         fail(among[0], "refused", 2, among)
-        EJECTION.saw(among[0], "answer", among[0].until, among)
+        saw(among[0], "answer", among[0].until, among)
         for at, want in ((15.0, 20.0), (200.0, 10.0)):
             for _ in range(2):
-                EJECTION.saw(among[0], "refused", at, among)
+                saw(among[0], "refused", at, among)
             assert among[0].lasts_s == want
-            EJECTION.saw(among[0], "answer", among[0].until, among)
+            saw(among[0], "answer", among[0].until, among)
 
 
 class TestHowMany:
@@ -140,4 +169,4 @@ class TestHowMany:
         """One refusal, where that is asked for."""
         strict = Ejection(Limits(refusals=1))
         among = [strict.standing() for _ in range(3)]
-        assert strict.saw(among[0], "refused", 0.0, among)
+        assert strict.saw(among[0], "refused", 0.0, 0.0, among)
