@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ import pytest
 
 from discovery import Resolver
 from discovery.balancing.round_robin import RoundRobin
-from discovery.client.upstreams import UpstreamLimits, Upstreams
+from discovery.client.lifetime import UpstreamLimits
+from discovery.client.upstreams import Upstreams
 from discovery.errors import AddressUnusable
 from discovery.model import Endpoint, Port, Service
 from discovery.settings import Address, Settings, Upstream
@@ -21,22 +23,32 @@ from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
 from tests.made import FakeClock, observed, reading
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
+RESET = struct.pack("ii", 1, 0)  # struct linger: closing resets
+FLOOD = 100_000_000
 
 
 class Echo:
     """A server that says its number and then repeats what it hears, in capitals, until it ends.
 
-    A deaf one accepts, says its number, and reads nothing.
+    A deaf one reads nothing, a flooding one sends `FLOOD` bytes more at once and ends, a parting
+    one ends for writing at once and goes on to listen. `heard` is what came on a connection that
+    has ended, `sent` what went, and `resets` counts those that broke off.
     """
 
-    def __init__(self, number: int, deaf: bool = False) -> None:
+    def __init__(
+        self, number: int, deaf: bool = False, flooding: bool = False, parting: bool = False
+    ) -> None:
         self.number = number
         self.deaf = deaf
-        self.ended: list[bytes] = []
+        self.flooding = flooding
+        self.parting = parting
+        self.heard: list[bytes] = []
+        self.sent = 0
+        self.resets = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+        self.open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
@@ -49,20 +61,35 @@ class Echo:
         with contextlib.suppress(OSError):
             while True:
                 taken, _ = self._listener.accept()
-                self._open.append(taken)
+                self.open.append(taken)
                 with contextlib.suppress(OSError):  # it may have left already
                     taken.sendall(b"%d" % self.number)
                     if not self.deaf:
-                        self._start(self._repeat, taken)
+                        self._start(self._flood if self.flooding else self._repeat, taken)
+
+    def _flood(self, taken: socket.socket) -> None:
+        block = b"x" * 100_000
+        with contextlib.suppress(OSError), taken:
+            while self.sent < FLOOD:
+                self.sent += taken.send(block)
 
     def _repeat(self, taken: socket.socket) -> None:
         heard = b""
-        with contextlib.suppress(OSError), taken:
-            while data := taken.recv(65_536):
-                heard += data
-                taken.sendall(data.upper())
-            taken.sendall(b"!")
-        self.ended.append(heard)
+        if self.parting:
+            taken.shutdown(socket.SHUT_WR)
+        try:
+            with taken:
+                while data := taken.recv(65_536):
+                    heard += data
+                    if not self.parting:
+                        taken.sendall(data.upper())
+                if not self.parting:
+                    taken.sendall(b"!")
+        except ConnectionResetError:
+            self.resets += 1
+        except OSError:
+            pass  # closed by the test's end
+        self.heard.append(heard)
 
     def refuse(self) -> None:
         """Listen no more; what is open stays."""
@@ -74,7 +101,7 @@ class Echo:
         """End everything."""
         self.refuse()
         self._threads[0].join(TIMEOUT_S)  # whoever was accepted last is known afterwards
-        for taken in self._open:
+        for taken in self.open:
             with contextlib.suppress(OSError):
                 taken.shutdown(socket.SHUT_RDWR)
             taken.close()
@@ -88,7 +115,26 @@ class Echo:
         return Endpoint("127.0.0.1", self.port, container_port=7, task_arn=task, service="echo")
 
 
-def observation(*echoes: Echo) -> Any:
+class Full:
+    """A server whose queue is full: nobody is refused, and nobody gets in."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._listener = stack.enter_context(socket.socket())
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(self._listener.getsockname())
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is."""
+        port = self._listener.getsockname()[1]
+        return Endpoint("127.0.0.1", port, container_port=7, task_arn="task/full", service="echo")
+
+
+def observation(*echoes: Echo | Full) -> Any:
     endpoints = tuple(e.endpoint for e in echoes)
     known = Service("echo", "demo", endpoints=endpoints, ports=(Port(7),), default_port=Port(7))
     return observed(reading(known))
@@ -102,6 +148,7 @@ class World:
         self.source: FixedSource
         self.resolver: Resolver
         self.upstreams: Upstreams
+        self.clock = FakeClock(0.0)
 
     def echoes(self, count: int, **options: Any) -> list[Echo]:
         """So many servers."""
@@ -110,15 +157,15 @@ class World:
             self._stack.callback(echo.close)
         return made
 
-    def listen(self, *echoes: Echo, **limits: Any) -> None:
+    def listen(self, *echoes: Echo | Full, **limits: Any) -> None:
         """Open the port that leads to them."""
         self.source = FixedSource(observation(*echoes))
         self.resolver = self._stack.enter_context(
             Resolver(source=self.source, clock=FakeClock(), policy=RoundRobin)
         )
         upstream = Upstream("echo", Address("127.0.0.1", 0))
-        given = UpstreamLimits(**({"sweep_s": 0.02} | limits))
-        self.upstreams = Upstreams(self.resolver, [upstream], given, Random(7))
+        given = UpstreamLimits(**({"sweep_s": 3_600.0} | limits))
+        self.upstreams = Upstreams(self.resolver, [upstream], given, Random(7), self.clock)
         self._stack.callback(self.upstreams.close)
         self.upstreams.start()
 
@@ -128,6 +175,24 @@ class World:
         made = socket.create_connection((address.host, address.port), TIMEOUT_S)
         self._stack.callback(made.close)
         return made
+
+    def goes(self, *echoes: Echo) -> None:
+        """Only these are there from now on."""
+        self.source.say(observation(*echoes))
+        self.resolver.refresh()
+
+    def after(self, seconds: float) -> None:
+        """So much later, the listener looks what should end."""
+        self.clock.now += seconds
+        looked = threading.Event()
+
+        def look() -> None:
+            self.upstreams._listeners[0].sweep()
+            looked.set()
+
+        assert self.upstreams._loop is not None
+        self.upstreams._loop.call_soon_threadsafe(look)
+        assert looked.wait(TIMEOUT_S)
 
     def in_flight(self) -> int:
         """Connections under way, as the balancer counts them."""
@@ -188,20 +253,110 @@ def test_a_half_closed_connection_goes_on_the_other_way(world: World) -> None:
     connection.sendall(b"last words")
     connection.shutdown(socket.SHUT_WR)
     assert read(connection, 100) == b"0LAST WORDS!"
-    assert world.until(lambda: echo.ended == [b"last words"])
+    assert world.until(lambda: echo.heard == [b"last words"])
     assert world.until(lambda: world.in_flight() == 0)
 
 
-def test_a_slow_reader_slows_its_writer_down(world: World) -> None:
-    """What nobody reads is not gathered in our memory."""
+def settled(value: Callable[[], int]) -> int:
+    """A number that grows, once it has not grown for a while."""
+    last, since, ends_at = value(), time.monotonic(), time.monotonic() + TIMEOUT_S
+    while time.monotonic() < min(ends_at, since + 0.5):
+        if value() != last:
+            last, since = value(), time.monotonic()
+        threading.Event().wait(0.02)
+    return last
+
+
+def test_a_slow_server_slows_its_client_down(world: World) -> None:
+    """What it does not read is not gathered in our memory."""
     world.listen(*world.echoes(1, deaf=True))
     connection = world.connect()
-    connection.settimeout(0.3)
+    connection.settimeout(0.5)
     sent = 0
     with contextlib.suppress(TimeoutError):
-        for _ in range(1_000):
+        while sent < FLOOD:
             sent += connection.send(b"x" * 1_000_000)
-    assert sent < 100_000_000
+    assert sent < FLOOD / 2
+
+
+def test_a_slow_client_slows_its_server_down(world: World) -> None:
+    """What it does not read is not gathered in our memory, and all of it comes once it reads."""
+    (echo,) = world.echoes(1, flooding=True)
+    world.listen(echo)
+    connection = world.connect()
+    assert world.until(lambda: echo.sent > 0)
+    assert settled(lambda: echo.sent) < FLOOD / 2
+    assert len(read(connection, 2 * FLOOD)) == 1 + FLOOD
+
+
+def test_a_client_that_does_not_read_counts_until_it_leaves(world: World) -> None:
+    """Though its server has long gone: it takes a place, and the memory of what is held back."""
+    (echo,) = world.echoes(1, flooding=True)
+    world.listen(echo, connections=1)
+    connection = world.connect()
+    assert world.until(lambda: echo.sent > 0)
+    settled(lambda: echo.sent)
+    echo.open[0].shutdown(socket.SHUT_RDWR)
+    settled(lambda: echo.sent)
+    world.after(1.0)
+    assert world.upstreams.connections == world.in_flight() == 1
+    connection.close()
+    assert world.until(lambda: world.upstreams.connections == world.in_flight() == 0)
+
+
+def test_a_server_may_end_first(world: World) -> None:
+    """It still hears what its client says."""
+    (echo,) = world.echoes(1, parting=True)
+    world.listen(echo)
+    connection = world.connect()
+    assert read(connection, 100) == b"0"
+    connection.sendall(b"last words")
+    connection.close()
+    assert world.until(lambda: echo.heard == [b"last words"])
+    assert world.until(lambda: world.upstreams.connections == world.in_flight() == 0)
+
+
+def test_a_server_that_breaks_off_breaks_its_client_off(world: World) -> None:
+    """The client is reset, not told that all is complete, and the endpoint is blamed."""
+    (echo,) = world.echoes(1, deaf=True)
+    world.listen(echo)
+    connection = world.connect()
+    assert read(connection, 1) == b"0"
+    ((member,),) = (pool.members for pool in world.resolver._balancer.pools)
+    assert member.standing.failures == 0
+    echo.open[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    echo.open[0].close()
+    with pytest.raises(ConnectionResetError):
+        read(connection, 1)
+    assert member.standing.failures == 1
+    assert world.until(lambda: world.upstreams.connections == world.in_flight() == 0)
+
+
+def test_a_client_that_breaks_off_breaks_its_server_off(world: World) -> None:
+    """So that it does not take a part for the whole; the endpoint is not blamed."""
+    (echo,) = world.echoes(1)
+    world.listen(echo)
+    connection = world.connect()
+    assert read(connection, 1) == b"0"
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    connection.close()
+    assert world.until(lambda: echo.resets == 1)
+    ((member,),) = (pool.members for pool in world.resolver._balancer.pools)
+    assert member.standing.failures == 0
+    assert world.until(lambda: world.upstreams.connections == world.in_flight() == 0)
+
+
+def test_a_client_that_breaks_off_is_noticed_while_nothing_is_read(world: World) -> None:
+    """Its server is deaf, so that what it sent is held back."""
+    world.listen(*world.echoes(1, deaf=True))
+    connection = world.connect()
+    connection.settimeout(0.5)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            connection.send(b"x" * 1_000_000)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    connection.close()
+    assert world.until(lambda: world.upstreams.connections == world.in_flight() == 0)
 
 
 def test_connecting_is_tried_elsewhere(world: World) -> None:
@@ -224,48 +379,99 @@ def test_with_nowhere_to_go_the_connection_ends(world: World) -> None:
     assert world.in_flight() == 0
 
 
+def test_an_endpoint_that_does_not_accept_is_left_in_time(world: World) -> None:
+    """Its queue is full, so that connecting would take minutes."""
+    (good,) = world.echoes(1)
+    with contextlib.ExitStack() as stack:
+        full = Full(stack)
+        world.listen(good, full, connect_s=0.5)
+        assert [read(world.connect(), 1) for _ in range(6)] == [b"0"] * 6
+        assert "ejected: 3 connect timeouts in a row" in repr(world.resolver)
+
+
 def test_new_connections_avoid_a_task_that_stops_and_old_ones_end_when_quiet(world: World) -> None:
-    """A connection in use goes on until its next quiet moment."""
+    """A connection in use goes on until its next quiet moment, and then ends cleanly."""
     old, new = world.echoes(2)
-    world.listen(old, quiet_s=0.3)
+    world.listen(old)
     used, quiet = world.connect(), world.connect()
     assert read(used, 1) == read(quiet, 1) == b"0"
-    world.source.say(observation(new))
-    world.resolver.refresh()
-    ends_at = time.monotonic() + 0.8
-    while time.monotonic() < ends_at:
-        used.sendall(b"a")
-        assert read(used, 1) == b"A"
-        threading.Event().wait(0.02)
+    world.goes(new)
+    world.after(0.9)
+    used.sendall(b"a")
+    assert read(used, 1) == b"A"
+    world.after(0.9)
     assert read(quiet, 1) == b""
     assert read(world.connect(), 1) == b"1"
+    used.sendall(b"b")
+    assert read(used, 1) == b"B"
+    world.after(1.1)
     assert read(used, 1) == b""
 
 
-def test_a_busy_connection_ends_after_the_grace_time(world: World) -> None:
-    """However much passes on it."""
-    old, new = world.echoes(2)
-    world.listen(old, quiet_s=0.3, grace_s=0.3)
-    used = world.connect()
-    assert read(used, 1) == b"0"
-    world.source.say(observation(new))
-    world.resolver.refresh()
-    ends_at = time.monotonic() + TIMEOUT_S
-    with contextlib.suppress(ConnectionError):
-        while time.monotonic() < ends_at:
-            used.sendall(b"a")
-            if not read(used, 1):
-                break
-    assert time.monotonic() < ends_at
+def test_a_task_that_stops_may_answer_what_it_was_asked(world: World) -> None:
+    """Who waits for an answer is not quiet, however long it takes within the grace time."""
+    old, new = world.echoes(2, deaf=True)
+    world.listen(old)
+    connection = world.connect()
+    assert read(connection, 1) == b"0"
+    connection.sendall(b"question")
+    assert read(old.open[0], 8) == b"question"
+    world.goes(new)
+    world.after(15.0)
+    old.open[0].sendall(b"answer")
+    assert read(connection, 6) == b"answer"
+    world.after(1.1)
+    assert read(connection, 1) == b""
 
 
-@pytest.mark.parametrize("limits", [{"idle_s": 0.1}, {"age_s": 0.1, "quiet_s": 0.05}])
+def test_a_task_that_stops_may_send_all_to_a_slow_client(world: World) -> None:
+    """Bytes that are held back are not a quiet moment."""
+    (old,), (new,) = world.echoes(1, flooding=True), world.echoes(1)
+    world.listen(old)
+    connection = world.connect()
+    assert world.until(lambda: old.sent > 0)
+    settled(lambda: old.sent)
+    world.goes(new)
+    world.after(10.0)
+    world.after(5.0)
+    assert len(read(connection, 2 * FLOOD)) == 1 + FLOOD
+
+
+def test_what_has_not_ended_after_the_grace_time_is_reset(world: World) -> None:
+    """Nobody takes it for complete."""
+    old, new = world.echoes(2, deaf=True)
+    world.listen(old)
+    connection = world.connect()
+    assert read(connection, 1) == b"0"
+    connection.sendall(b"question")
+    assert read(old.open[0], 8) == b"question"
+    world.goes(new)
+    world.after(0.0)
+    world.after(20.0)
+    with pytest.raises(ConnectionResetError):
+        read(connection, 1)
+    assert world.upstreams.connections == world.in_flight() == 0
+
+
+@pytest.mark.parametrize("limits", [{"idle_s": 10.0}, {"age_s": 10.0}])
 def test_idle_and_old_connections_end(world: World, limits: dict[str, float]) -> None:
     """So that a long one does not stay with one task for ever."""
     world.listen(*world.echoes(1), **limits)
     connection = world.connect()
     assert read(connection, 1) == b"0"
+    world.after(7.9)
+    assert world.upstreams.connections == 1
+    world.after(2.1)
     assert read(connection, 1) == b""
+
+
+def test_ages_differ(world: World) -> None:
+    """So that connections that began together do not all come back together."""
+    world.listen(*world.echoes(1), age_s=100.0)
+    connections = [world.connect() for _ in range(20)]
+    assert [read(c, 1) for c in connections] == [b"0"] * 20
+    world.after(90.0)
+    assert 0 < world.upstreams.connections < 20
 
 
 def test_the_number_of_connections_is_bounded(world: World) -> None:
