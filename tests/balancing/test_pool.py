@@ -198,6 +198,14 @@ class TestServing:
         assert parts[1] == pytest.approx(0.5 / 4.5, abs=0.01)
         assert parts[2] == pytest.approx(0.2, abs=0.005)
 
+    def test_slow_start_goes_on_however_the_endpoints_are_handed_in(self) -> None:
+        """Equal ones in two tuples in turns, as two readers of snapshots have them."""
+        it, both = pool(), (endpoints(5), endpoints(5))
+        it.choose(endpoints(4), 0.0)
+        for n in range(200):
+            it.choose(both[n % 2], n / 10)
+        assert {m.weight for m in it.members} == {1.0}
+
     def test_who_is_there_at_first_is_not_new(self) -> None:
         """A process that starts knows nothing, and has no reason to be careful."""
         assert set(hosts(pool(), endpoints(4), 0.0).values()) == {100}
