@@ -11,6 +11,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal
 
 from discovery.errors import BadSetting
+from discovery.probe import Probe, count, probes
 
 ENVIRONMENT_PREFIX = "ECS_DISCOVERY_"
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -323,6 +324,21 @@ class Settings:
     )
     lame_duck_s: float = _setting(
         5.0, "lame_duck", duration, "how long answers go on after SIGTERM"
+    )
+    boot_check: bool = _setting(
+        True, "boot_check", boolean, "admit a task that just started once it accepts connections"
+    )
+    probes: tuple[Probe, ...] = _setting(
+        (), "probes", probes, "active probes, such as tcp, orders=http:/health or api-*=grpc"
+    )
+    probe_interval_s: float = _setting(
+        10.0, "probe_interval", positive_duration, "pause between probes of an endpoint; jittered"
+    )
+    probe_rise: int = _setting(
+        2, "probe_rise", count, "probes in a row that must pass to take an endpoint in again"
+    )
+    probe_fall: int = _setting(
+        3, "probe_fall", count, "probes in a row that must fail to take an endpoint out"
     )
 
 

@@ -24,6 +24,7 @@ FLOORS = {
     "discovery.events": 0,
     "discovery.settings": 0,
     "discovery.documents": 0,
+    "discovery.probe": 0,
     "discovery.ecs": 1,
     "discovery.ecs.source": 2,
     "discovery.ecs.caller": 2,

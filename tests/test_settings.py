@@ -4,6 +4,7 @@ import pytest
 
 from discovery import settings
 from discovery.errors import BadSetting
+from discovery.probe import Probe
 from discovery.settings import Address, ClusterSettings, Settings
 
 
@@ -155,3 +156,38 @@ def test_upstreams_that_cannot_be_are_refused(value: str) -> None:
     """With what would be right."""
     with pytest.raises(BadSetting, match="upstreams"):
         settings.merge(("flag", {"upstreams": value}))
+
+
+@pytest.mark.parametrize(
+    ("written", "want"),
+    [
+        ("tcp", Probe()),
+        ("orders=http:/health", Probe("orders", "http", "/health")),
+        ("*.prod=http:204:/", Probe("*.prod", "http", "/", (204, 204))),
+        ("api-*=http:200-299:/up?full=1", Probe("api-*", "http", "/up?full=1", (200, 299))),
+        ("grpc", Probe("*", "grpc")),
+        ("orders=grpc:acme.Orders", Probe("orders", "grpc", "acme.Orders")),
+    ],
+)
+def test_a_probe_is_written_with_its_services_and_what_it_asks(written: str, want: Probe) -> None:
+    """And as it is printed it means the same."""
+    made, _ = settings.merge(("flag", {"probes": [written]}))
+    assert made.probes == (want,)
+    assert settings.merge(("flag", {"probes": [str(want)]}))[0].probes == (want,)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "http", "http:health", "orders=", "ftp:/x", "http:299-200:/", "http:999:/", "a b=tcp"],
+)
+def test_a_probe_that_cannot_be_is_refused_with_what_would_be_right(value: str) -> None:
+    """By its key."""
+    with pytest.raises(BadSetting, match="probes"):
+        settings.merge(("flag", {"probes": [value]}))
+
+
+@pytest.mark.parametrize("value", ["0", "101", "two", True, "-1"])
+def test_a_number_of_probes_is_whole_and_bounded(value: object) -> None:
+    """Once at least."""
+    with pytest.raises(BadSetting, match="probe_fall"):
+        settings.merge(("flag", {"probe_fall": value}))

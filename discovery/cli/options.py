@@ -13,7 +13,7 @@ from discovery.cli.layers import CONFIG_VARIABLE, given
 from discovery.settings import boolean, declared, variable
 
 Command = Callable[..., Any]
-FINDING = ("clusters", "source", "zone", "ip_family", "public_addresses")
+FINDING = ("clusters", "source", "zone", "ip_family", "public_addresses", "boot_check")
 SERVING = tuple(declaration.metadata["key"] for declaration in declared())
 _METAVARS = {
     "clusters": "NAME",
@@ -28,6 +28,9 @@ _METAVARS = {
     "forward": "[ZONE=]ADDR",
     "dns_clients": "NETWORK",
     "dns_order": "balanced|weighted|stable",
+    "probes": "[PATTERN=]PROBE",
+    "probe_rise": "COUNT",
+    "probe_fall": "COUNT",
 }
 
 

@@ -1,0 +1,207 @@
+"""All endpoints of a snapshot in the light of the evidence: verdicts, and whom to connect to. Pure.
+
+Rule 1: silence takes an endpoint out only while others of its service answer from other hosts; if
+nearly all of a service is silent, it is our own network: all are kept, and it is said.
+Rule 2: of a host, a few endpoints at a time are connected to; of a lost one, one.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from discovery.health.evidence import (
+    Case,
+    Evidence,
+    Rules,
+    Sign,
+    Subject,
+    Verdict,
+    again_s,
+    signs_of,
+    signs_of_service,
+    subject_of,
+    verdict_on,
+)
+from discovery.health.losses import Losses, Machine, losses_of
+from discovery.model import SERVES, Endpoint, Identity, Placement, Service, Snapshot
+
+SAMPLES = 3  # endpoints of a host that are connected to at a time
+MOST_SILENT = 0.8  # of a service; if more of it is silent, it is our own network
+ANSWER_S = 30.0  # for how long an answer shows that the network to a service is there
+CONTROL_S = 10.0  # how often others of a service are tried while some are silent
+LOST_S = 5.0  # how often a lost host is tried
+
+Key = tuple[str, str]
+Verdicts = Mapping[Identity, Verdict]
+_NOWHERE = Placement()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An endpoint to connect to from `at` on. `is_urgent`: before those only verified."""
+
+    subject: Subject
+    at: float
+    is_urgent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the evidence says of a snapshot's services, and the looks that it asks for."""
+
+    verdicts: Mapping[Key, Verdicts] = field(default_factory=dict)
+    looks: tuple[Look, ...] = ()
+
+
+def assessed(snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float) -> Assessment:
+    """Judge what was read by what was seen. `now` is seconds since the epoch."""
+    cases = dict(_cases(snapshot, evidence, rules, now))
+    once = {case.subject: case for several in cases.values() for case in several}
+    losses = losses_of(once.values())
+    verdicts: dict[Key, Verdicts] = {}
+    controls: list[tuple[Machine | None, Look]] = []
+    for key, several in cases.items():
+        found = {c.endpoint.identity: v for c in several if (v := _verdict(c, losses))}
+        if any(verdict.by_silence for verdict in found.values()):
+            controls += _controls(several, losses)
+            found = _guarded(several, found, losses, now)
+        if found:
+            verdicts[key] = found
+    looks = _limited([*controls, *_looks(once.values(), losses)])
+    return Assessment(verdicts, tuple(looks))
+
+
+def _cases(
+    snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float
+) -> Iterator[tuple[Key, list[Case]]]:
+    """The endpoints that there is a reason to look at; all, while any is silent."""
+    everything = any(not seen.answered for seen in evidence.seen.values())
+    touched = {s[0][0] for s in (*evidence.seen, *evidence.doubted, *evidence.probed)}
+    for key, service in snapshot.services.items():
+        shared = signs_of_service(service, snapshot.cluster(service.cluster), snapshot, rules, now)
+        if not (everything or shared or _concerns(service, touched, rules, now)):
+            continue
+        found = [_case(service, e, shared, evidence, rules, now) for e in _serving(service)]
+        found = [c for c in found if everything or c.signs or c.seen or c.probe]
+        if found:
+            yield key, found
+
+
+def _concerns(service: Service, touched: set[str], rules: Rules, now: float) -> bool:
+    """Whether any of its endpoints may be a case, told without looking at each."""
+    if not service.placements:
+        return any(e.identity[0] in touched for e in service.endpoints) if touched else False
+    since = now - rules.young_for_s
+    return not touched.isdisjoint(service.placements) or any(
+        p.agent_connected is False or (p.started_at or 0.0) > since
+        for p in service.placements.values()
+    )
+
+
+def _serving(service: Service) -> Iterator[Endpoint]:
+    return (e for e in service.endpoints if e.protocol == "tcp" and e.health in SERVES)
+
+
+def _case(
+    service: Service,
+    endpoint: Endpoint,
+    shared: frozenset[Sign],
+    evidence: Evidence,
+    rules: Rules,
+    now: float,
+) -> Case:
+    placement = service.placements.get(endpoint.task_arn or "", _NOWHERE)
+    subject = subject_of(endpoint)
+    return Case(
+        endpoint,
+        subject,
+        shared | signs_of(endpoint, placement, evidence, rules, now),
+        (service.cluster, placement.machine or endpoint.host),
+        evidence.seen.get(subject),
+        evidence.probed.get(subject),
+    )
+
+
+def _verdict(case: Case, losses: Losses) -> Verdict | None:
+    return verdict_on(case, losses.words(case))
+
+
+def _guarded(
+    cases: list[Case], found: dict[Identity, Verdict], losses: Losses, now: float
+) -> dict[Identity, Verdict]:
+    """Rule 1: the same, but that nobody is out by silence where that may be our own fault."""
+    silent = sum(verdict.by_silence for verdict in found.values())
+    answering = any(
+        c.seen is not None
+        and c.seen.answered
+        and now - c.seen.at <= ANSWER_S
+        and c.machine not in losses.machines
+        for c in cases
+    )
+    if answering and silent <= MOST_SILENT * len(cases):
+        return found
+    return {identity: _kept(v) if v.by_silence else v for identity, v in found.items()}
+
+
+def _kept(verdict: Verdict) -> Verdict:
+    return replace(
+        verdict,
+        reason=f"{verdict.reason}; kept, since hardly any of its service is known to answer",
+        is_out=False,
+    )
+
+
+def _controls(cases: list[Case], losses: Losses) -> Iterator[tuple[Machine, Look]]:
+    """A few others of a service, on other hosts, best those that answered lately."""
+    others = [c for c in cases if c.machine not in losses.machines and not _is_silent(c)]
+    others.sort(key=lambda case: case.seen.at if case.seen is not None else 0.0)
+    on_hosts = {case.machine: case for case in others}  # the latest of each
+    for machine, case in list(reversed(on_hosts.items()))[:SAMPLES]:
+        at = case.seen.at + CONTROL_S if case.seen is not None else 0.0
+        yield machine, Look(case.subject, at)
+
+
+def _is_silent(case: Case) -> bool:
+    return case.seen is not None and not case.seen.answered
+
+
+def _looks(cases: Collection[Case], losses: Losses) -> Iterator[tuple[Machine | None, Look]]:
+    """What each case asks for, with the host whose samples it counts among."""
+    answered_at: dict[Machine, float] = {}
+    for case in cases:
+        if case.seen is not None and case.seen.answered:
+            answered_at[case.machine] = max(answered_at.get(case.machine, 0.0), case.seen.at)
+    samples: dict[Machine, Look] = {}
+    for case in cases:
+        at = case.seen.at if case.seen is not None else 0.0
+        if case.machine in losses.machines:
+            again = samples.get(case.machine)
+            # The one not tried for the longest, so that no single dead task stands for its host.
+            if again is None or at + LOST_S < again.at:
+                samples[case.machine] = Look(case.subject, at + LOST_S)
+            continue
+        pause_s = again_s(case)
+        if pause_s is None and case.zone in losses.zones:
+            pause_s = LOST_S
+        if pause_s is None:
+            continue
+        if case.signs == {"lost"} and case.seen is None and case.machine in answered_at:
+            at, pause_s = answered_at[case.machine], 10.0  # its host is there
+        urgent = not case.signs <= {"old", "denied"}
+        machine = None if "young" in case.signs else case.machine  # each has a boot of its own
+        yield machine, Look(case.subject, at + pause_s, urgent)
+    yield from samples.items()
+
+
+def _limited(looks: Iterable[tuple[Machine | None, Look]]) -> Iterator[Look]:
+    """The most pressing first, each endpoint once, and of a host only so many."""
+    seen: set[Subject] = set()
+    counts: dict[Machine, int] = {}
+    for machine, look in sorted(looks, key=lambda each: (not each[1].is_urgent, each[1].at)):
+        if look.subject in seen:
+            continue
+        seen.add(look.subject)
+        if machine is not None:
+            counts[machine] = counts.get(machine, 0) + 1
+            if counts[machine] > SAMPLES:
+                continue
+        yield look

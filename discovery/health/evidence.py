@@ -1,0 +1,207 @@
+"""What connecting to endpoints, and probing them, showed of each; what follows for one of them.
+
+ECS calls a task RUNNING before it listens and long after its host is lost. A refused connection is
+proof that nobody listens there; silence proves little, since a firewall is silent too.
+
+Rule 1: only endpoints with a reason are connected to (`Sign`); all others are as their source says.
+Rule 2: what was seen belongs to an endpoint at an address: it says nothing of another endpoint
+there, nor of this one elsewhere.
+
+Pure: times are seconds since the epoch and arguments.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from discovery.health.probing import Standing
+from discovery.model import Cluster, Endpoint, Health, Identity, Placement, Service, Snapshot
+
+Result = Literal["accepted", "refused", "silent"]
+Sign = Literal["young", "doubted", "lost", "old", "denied"]
+Subject = tuple[Identity, str, int]
+
+PATIENCE = 30  # refusals in a row after which a retry each second is not worth it any more
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """From when on there is a reason to connect; `boot_check` is whether youth is one."""
+
+    boot_check: bool = True
+    young_for_s: float = 120.0
+    old_after_s: float = 60.0
+    denied_after_s: float = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of connecting, the last time and so often in a row; `why` is the system's word."""
+
+    result: Result
+    at: float
+    times: int = 1
+    why: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether a machine was there, be it that it refused."""
+        return self.result != "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known by connecting.
+
+    `doubted` are endpoints that callers could not connect to, with when. `probed` are those with
+    active probes, and how these stand.
+    """
+
+    seen: Mapping[Subject, Seen] = field(default_factory=dict)
+    doubted: Mapping[Subject, float] = field(default_factory=dict)
+    probed: Mapping[Subject, Standing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An endpoint, why it is looked at, and what was seen of it.
+
+    `machine` is what fails together: the container instance, or the address where none is known.
+    """
+
+    endpoint: Endpoint
+    subject: Subject
+    signs: frozenset[Sign]
+    machine: tuple[str, str]
+    seen: Seen | None = None
+    probe: Standing | None = None
+
+    @property
+    def zone(self) -> tuple[str, str | None]:
+        """The availability zone within its cluster."""
+        return self.machine[0], self.endpoint.zone
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a person should know of an endpoint, and whether it is out for it (`is_out`).
+
+    `health` is what it counts as where nothing better runs; `None` where it is no last resort
+    either, since who answers there may be somebody else by now. `by_silence`: nobody answered,
+    which may be our own network's fault.
+    """
+
+    reason: str
+    is_out: bool = True
+    health: Health | None = "unhealthy"
+    by_silence: bool = False
+
+
+def subject_of(endpoint: Endpoint) -> Subject:
+    """What is seen belongs to this: the endpoint at this address."""
+    return endpoint.identity, endpoint.host, endpoint.port
+
+
+def seen_after(before: Seen | None, result: Result, at: float, why: str = "") -> Seen:
+    """The same with one more result."""
+    times = before.times + 1 if before is not None and before.result == result else 1
+    return Seen(result, at, times, why)
+
+
+def is_young(endpoint: Endpoint, placement: Placement, rules: Rules, now: float) -> bool:
+    """Whether it may still be booting; a health check that passes knows better."""
+    if not rules.boot_check or placement.started_at is None or endpoint.health != "unknown":
+        return False
+    return now - placement.started_at < rules.young_for_s
+
+
+def signs_of_service(
+    service: Service, cluster: Cluster | None, snapshot: Snapshot, rules: Rules, now: float
+) -> frozenset[Sign]:
+    """The reasons that all endpoints of a service share: how old what is known of them is."""
+    signs: set[Sign] = set()
+    # Where the source's budget stretches the pace, data of that age is as good as new.
+    if snapshot.age_s(service, now) > max(rules.old_after_s, snapshot.fresh_for_s):
+        signs.add("old")
+    denied_since = cluster.denied_since if cluster is not None else None
+    if denied_since is not None and now - denied_since > rules.denied_after_s:
+        signs.add("denied")
+    return frozenset(signs)
+
+
+def signs_of(
+    endpoint: Endpoint, placement: Placement, evidence: Evidence, rules: Rules, now: float
+) -> frozenset[Sign]:
+    """The reasons to connect to one endpoint. One that refused is doubted until it accepts."""
+    signs: set[Sign] = set()
+    if is_young(endpoint, placement, rules, now):
+        signs.add("young")
+    if placement.agent_connected is False:
+        signs.add("lost")
+    subject = subject_of(endpoint)
+    seen = evidence.seen.get(subject)
+    if subject in evidence.doubted or (seen is not None and seen.result == "refused"):
+        signs.add("doubted")
+    return frozenset(signs)
+
+
+def verdict_on(case: Case, loss: str | None) -> Verdict | None:
+    """What follows from what was seen; `None` where there is nothing to say.
+
+    `loss` says in words that its whole host is silent, where that is so.
+    """
+    if case.probe is not None and case.probe.is_failing:
+        return Verdict(f"its probe fails: {case.probe.why}")
+    result = case.seen.result if case.seen is not None else None
+    words = _words(case)
+    if "denied" in case.signs and result != "accepted":
+        return Verdict(f"reading it has not been permitted for too long and {words}", health=None)
+    if result == "refused":
+        return _refused(case)
+    if loss is not None:
+        return Verdict(loss, by_silence=True)
+    if "lost" in case.signs:
+        reason, silent = f"its host's agent is disconnected and {words}", result == "silent"
+        return Verdict(reason, is_out=silent, by_silence=silent)
+    if "young" in case.signs and result is None:
+        return Verdict(f"starting: {words}", health="starting")
+    if "young" in case.signs and result == "silent":
+        return Verdict(f"it is young and {words}: whether it is up is not known", is_out=False)
+    return None
+
+
+def _refused(case: Case) -> Verdict:
+    words = _words(case)
+    if "old" in case.signs:
+        return Verdict(f"what is known of it is old and {words}", health=None)
+    if "lost" in case.signs:
+        return Verdict(f"its host's agent is disconnected and {words}")
+    if "young" in case.signs:
+        return Verdict(f"starting: {words}", health="starting")
+    return Verdict(words)
+
+
+def _words(case: Case) -> str:
+    if case.seen is None:
+        return "it was not connected to yet"
+    if case.seen.result == "accepted":
+        return "it accepts connections"
+    if case.seen.result == "refused":
+        return "it refuses connections"
+    return f"connecting to it fails: {case.seen.why or 'timed out'}"
+
+
+def again_s(case: Case) -> float | None:
+    """Seconds from what was last seen to the next look; `None` where there is no need of one."""
+    seen = case.seen
+    if seen is None:
+        return 0.0 if case.signs else None
+    if seen.result == "refused":
+        return 1.0 if "young" in case.signs or seen.times < PATIENCE else 5.0
+    if case.signs & {"lost", "doubted"} and not seen.answered:
+        return 1.0 if seen.times < 3 else 5.0
+    if "lost" in case.signs:
+        return 10.0
+    if case.signs & {"old", "denied"}:
+        return 30.0
+    return 5.0 if case.signs and not seen.answered else None

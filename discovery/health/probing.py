@@ -1,0 +1,46 @@
+"""Active probes: which services have one, and from when on its results count. Pure."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from discovery.model import Service
+from discovery.probe import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How many results in a row change what is believed: `rise` passes, `fall` failures."""
+
+    rise: int = 2
+    fall: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an endpoint's probe stands: `failing` or not, results in a row, and why it failed last.
+
+    Before its first result nothing is held against an endpoint.
+    """
+
+    is_failing: bool = False
+    last: Literal["passed", "failed"] | None = None
+    times: int = 0
+    why: str = ""
+
+    def after(self, failure: str | None, thresholds: Thresholds) -> "Standing":
+        """The same with one more result; `failure` is why, `None` where it passed."""
+        last: Literal["passed", "failed"] = "passed" if failure is None else "failed"
+        times = self.times + 1 if last == self.last else 1
+        if last == "passed":
+            return Standing(self.is_failing and times < thresholds.rise, last, times, self.why)
+        is_failing = self.is_failing or times >= thresholds.fall
+        # What it failed with first stays, so that words that change are no new content.
+        why = self.why if self.is_failing else failure or ""
+        return Standing(is_failing, last, times, why)
+
+
+def probe_of(service: Service, probes: tuple[Probe, ...]) -> Probe | None:
+    """The first probe whose pattern matches `SERVICE` or `SERVICE.CLUSTER`."""
+    names = (service.name, service.full_name)
+    return next((p for p in probes if any(fnmatchcase(n, p.pattern) for n in names)), None)
