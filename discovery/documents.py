@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from discovery.errors import DiscoveryError, UnknownName
-from discovery.model import Endpoint, Exclusion, Health, Identity, Port, Service, Snapshot
+from discovery.model import Change, Endpoint, Exclusion, Health, Identity, Port, Service, Snapshot
 
 Document = dict[str, Any]
 
@@ -159,6 +159,26 @@ def explanation(value: Service) -> Document:
         for e in value.exclusions
     ]
     return {"name": value.full_name, "tasks": kept + dropped}
+
+
+def history(name: str, changes: Iterable[Change]) -> Document:
+    """The body of `/v1/history/{name}`: the last changes of a service, the oldest first."""
+    return {
+        "name": name,
+        "changes": [
+            {
+                "at": round(c.at, 3),
+                "index": c.index,
+                "kind": c.kind,
+                "task_arn": c.task_arn,
+                "container": c.container,
+                "container_port": c.container_port,
+                "address": c.address,
+                "reason": c.reason,
+            }
+            for c in changes
+        ],
+    }
 
 
 def kept_because(value: Endpoint) -> str:

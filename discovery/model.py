@@ -14,6 +14,7 @@ Health = Literal["healthy", "unknown", "starting", "unhealthy", "draining"]
 Protocol = Literal["tcp", "udp"]
 Kind = Literal["service", "family"]
 SERVES: frozenset[Health] = frozenset({"healthy", "unknown"})
+Happening = Literal["appeared", "gone", "joined", "left", "changed", "excluded"]
 Identity = tuple[str, str | None, int | None, str]
 
 
@@ -171,6 +172,24 @@ class Service:
     def full_name(self) -> str:
         """`SERVICE.CLUSTER`, the shortest name that is right from everywhere."""
         return f"{self.name}.{self.cluster}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a service: an endpoint joined, left or changed, a task was excluded.
+
+    `at` is when it was published, in seconds since the epoch, `index` the snapshot's. `reason` is
+    in words for a person. The service itself appears or is gone without a task.
+    """
+
+    at: float
+    index: int
+    kind: Happening
+    reason: str
+    task_arn: str | None = None
+    container: str | None = None
+    container_port: int | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from discovery.catalog.bell import Bell
 from discovery.catalog.guard import held_back, is_doubtful
+from discovery.catalog.history import History
 from discovery.errors import AccessDenied, CredentialsExpired
 from discovery.events import Listeners, Published
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
@@ -39,6 +40,7 @@ class Catalog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.bell = bell or Bell()
+        self.history = History()
         self._adjustments = tuple(adjustments)
         self._clock = clock
         self._listeners = listeners or Listeners()
@@ -91,6 +93,7 @@ class Catalog:
             read_at = {k: at for k, at in known.read_at.items() if k not in gone}
             left = replace(known, services=services, read_at=read_at)
             after = self._swap(following(known, left))
+            self.history.forget(gone)
         self._tell(before, after)
 
     def renew_after_fork(self) -> None:
@@ -107,8 +110,11 @@ class Catalog:
         adjusted, now = read, self._clock()
         for adjustment in self._adjustments:
             adjusted = adjustment(adjusted, now)
+        before = self.snapshot
         self._read = read
-        self.snapshot = following(self.snapshot, adjusted) if self._adjustments else read
+        self.snapshot = following(before, adjusted) if self._adjustments else read
+        if self.snapshot.index != before.index:
+            self.history.note(before, self.snapshot, now)
         return self.snapshot
 
     def _tell(self, before: Snapshot, after: Snapshot) -> None:

@@ -148,7 +148,7 @@ def _run(command: Sequence[str], drain_s: float) -> int:
     waited = _FORWARDED | {signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     try:
-        child = os.posix_spawnp(command[0], command, os.environ, setsigmask=before)
+        child = os.posix_spawnp(command[0], list(command), os.environ, setsigmask=before)
     except OSError as error:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _say(f"cannot run {command[0]}: {error.strerror}")

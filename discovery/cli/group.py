@@ -23,6 +23,7 @@ COMMANDS = {
     "ls": "List the services and how many endpoints each has.",
     "watch": "Print a service's endpoints, and every change.",
     "explain": "Say of every task of a service whether it is an endpoint, and why.",
+    "history": "Print what changed of a service, when and why.",
     "health": "Ask a running sidecar whether it is alive (for container health checks).",
     "exec": "Run a command with our resolver first, and delay the SIGTERM that ends it.",
     "config": "Print every setting, its value and where it came from.",

@@ -50,6 +50,7 @@ class Answers:
             Route("/v1/endpoints/{name:path}", self.endpoints),
             Route("/v1/pick/{name:path}", self.pick),
             Route("/v1/explain/{name:path}", self.explain),
+            Route("/v1/history/{name:path}", self.history),
             Route("/v1/snapshot", self.snapshot),
             Route("/v1/watch/{name:path}", self.watch),
             Route("/health", self.health),
@@ -83,6 +84,13 @@ class Answers:
         """Every task, kept or dropped, and why."""
         snapshot, _, service = self._found(request)
         return _json(documents.explanation(service), self._headers_of(service, snapshot))
+
+    async def history(self, request: Request) -> Response:
+        """The last changes of a service; also of one that is gone."""
+        text = _text(request)
+        changes = self.resolver.history(text)
+        snapshot = self.resolver.snapshot if changes else self._found(request)[0]
+        return _json(documents.history(text, changes), _headers(snapshot))
 
     async def snapshot(self, request: Request) -> Response:
         """Everything, for followers; may wait for a change."""

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from discovery.cli.group import COMMANDS
 from tests.cli.programs import PROGRAM, Done, environment, run, said_in_one_sentence
 
 HEAVY = ("boto3", "botocore", "httpx", "starlette", "uvicorn", "click", "rich", "dnslib")
@@ -82,25 +83,12 @@ def test_help_lists_every_command() -> None:
     """With or without a word, on standard output."""
     done = run("--help")
     assert done.code == 0
-    for command in (
-        "demo",
-        "serve",
-        "resolve",
-        "ls",
-        "watch",
-        "explain",
-        "health",
-        "exec",
-        "config",
-    ):
+    for command in COMMANDS:
         assert f"  {command} " in done.out
     assert run().out == done.out
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["demo", "serve", "resolve", "ls", "watch", "explain", "health", "exec", "config", "local"],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_examples(command: str) -> None:
     """The help text of each shows how it is called."""
     done = run(command, "--help")

@@ -23,6 +23,7 @@ ALL_PATHS = (
     "/v1/endpoints/web",
     "/v1/pick/web",
     "/v1/explain/web",
+    "/v1/history/web",
     "/v1/snapshot",
     "/health",
     "/ready",
@@ -404,3 +405,23 @@ def test_a_new_endpoint_is_seen_by_the_next_question(asked: Asked) -> None:
     asked.source.say(observed(changed, at=NOW - 1))
     asked.resolver.refresh()
     assert [e["port"] for e in asked("/v1/endpoints/web").json()["endpoints"]] == [49_161]
+
+
+def test_history_tells_the_last_changes(asked: Asked) -> None:
+    """The oldest first, with time, reason and index."""
+    first = asked("/v1/history/web").json()
+    assert first["name"] == "web"
+    assert [c["kind"] for c in first["changes"]] == ["appeared"]
+    asked.source.say(observed(replace(WEB, endpoints=()), TWO, EMPTY))
+    asked.resolver.refresh()
+    answer = asked("/v1/history/web.prod")
+    last = answer.json()["changes"][-1]
+    assert (last["kind"], last["at"]) == ("left", NOW)
+    assert answer.headers["X-Discovery-Index"] == str(last["index"])
+
+
+def test_history_of_an_unknown_service_is_404(asked: Asked) -> None:
+    """With close matches, as everywhere."""
+    answer = asked("/v1/history/wep")
+    assert answer.status_code == 404
+    assert error_of(answer)["suggestions"]

@@ -1,0 +1,69 @@
+"""Asking a running sidecar over HTTP; imports nothing heavy, as `health` runs every few seconds."""
+
+import contextlib
+import http.client
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LOOPBACK = "127.0.0.1:8053"
+BRIDGE = "172.17.0.1:8053"  # where `serve` listens in bridge and host tasks
+VARIABLE = "ECS_DISCOVERY_HTTP"
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_MOST = 16 * 1024 * 1024  # bytes of a body
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a sidecar answered."""
+
+    address: str
+    status: int
+    body: bytes
+
+
+class NoAnswer(Exception):
+    """No sidecar answered there; the message is why, as half a sentence."""
+
+
+def addresses(flag: str | None, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Where a sidecar may listen: as the flag or the environment says, else where it does."""
+    named = flag or environment.get(VARIABLE)
+    if named:
+        return (named,)
+    on_ecs = "ECS_CONTAINER_METADATA_URI_V4" in environment
+    return (LOOPBACK, BRIDGE) if on_ecs else (LOOPBACK,)
+
+
+def ask(address: str, path: str, timeout_s: float) -> Heard:
+    """GET that path of the sidecar at `ADDR:PORT`. Raises `NoAnswer`."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise NoAnswer(_no_address(address))
+    try:
+        connection = http.client.HTTPConnection(_WILDCARDS.get(host, host), int(port), timeout_s)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return Heard(address, answer.status, answer.read(_MOST))
+    except (UnicodeError, http.client.InvalidURL):  # what neither is nor could be a host's name
+        raise NoAnswer(_no_address(address)) from None
+    except (OSError, http.client.HTTPException) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NoAnswer(f"no sidecar answers at {address} ({why})") from None
+
+
+def ask_any(flag: str | None, path: str, timeout_s: float) -> Heard:
+    """The answer of the first sidecar that gives one. Raises `NoAnswer` with all that was tried."""
+    failures = []
+    for address in addresses(flag):
+        try:
+            return ask(address, path, timeout_s)
+        except NoAnswer as failure:
+            failures.append(str(failure))
+    raise NoAnswer("; ".join(failures))
+
+
+def _no_address(address: str) -> str:
+    return f"{address!r} is no ADDR:PORT, such as {LOOPBACK}"

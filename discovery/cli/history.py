@@ -1,0 +1,74 @@
+"""`history NAME`: what changed of a service, when and why, as the running sidecar saw it."""
+
+import time
+import urllib.parse
+
+import click
+import msgspec
+
+from discovery.cli import asking, options, output
+from discovery.documents import Document
+from discovery.errors import Expired, NotReady, SourceUnreachable
+
+COLUMNS = ("TIME", "CHANGE", "TASK", "PORT", "ADDRESS", "REASON")
+_TIMEOUT_S = 5.0
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--http",
+    metavar="ADDR:PORT",
+    help=f"Address of the sidecar's HTTP server (or {asking.VARIABLE}).",
+)
+@options.as_json
+def command(name: str, http: str | None, as_json: bool) -> int:
+    """Print the last changes of a service, with time and reason, as a running sidecar saw them.
+
+    \b
+    examples:
+      ecs-discovery history orders
+      ecs-discovery history orders.prod --http 172.17.0.1:8053 --json
+    """
+    status, body = _asked(http, f"/v1/history/{urllib.parse.quote(name, safe='')}")
+    if status != 200:
+        return _refused(body, as_json)
+    if as_json:
+        output.as_json(body)
+    else:
+        output.table(COLUMNS, map(_row, body["changes"]))
+    return 0
+
+
+def _asked(flag: str | None, path: str) -> tuple[int, Document]:
+    try:
+        heard = asking.ask_any(flag, path, _TIMEOUT_S)
+    except asking.NoAnswer as failure:
+        raise SourceUnreachable(
+            f"{failure}: only a running sidecar has a history, start one with ecs-discovery serve"
+        ) from None
+    try:
+        body: Document = msgspec.json.decode(heard.body, type=Document)
+    except msgspec.DecodeError:
+        raise SourceUnreachable(f"what answers at {heard.address} is no sidecar") from None
+    return heard.status, body
+
+
+def _refused(body: Document, as_json: bool) -> int:
+    """Say what the sidecar said instead; the exit code."""
+    error = body.get("error") or {}
+    if as_json:
+        output.as_json(body)
+    output.say(str(error.get("message", "the sidecar gives no reason")))
+    return 3 if error.get("code") in (NotReady.code, Expired.code) else 2
+
+
+def _row(change: Document) -> tuple[object, ...]:
+    return (
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change["at"])),
+        change["kind"],
+        output.task_id(change["task_arn"]),
+        change["container_port"],
+        change["address"],
+        change["reason"],
+    )

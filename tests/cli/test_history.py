@@ -1,0 +1,39 @@
+"""`history`: what the running sidecar saw change."""
+
+from pathlib import Path
+
+from tests.cli.programs import background, run, said_in_one_sentence
+from tests.cli.test_serve import Served, serve
+
+
+def test_it_tells_what_changed_and_why(static: Path) -> None:
+    """As a table, and as JSON for machines."""
+    with background(*serve(static)) as running:
+        served = Served(running)
+        static.write_text(static.read_text().replace("49154", "49999"))
+        served.wait_until("/v1/endpoints/web", "49999")
+        done = run("history", "web", "--http", served.http, "--json")
+        table = run("history", "web", "--http", served.http)
+    first, *others = done.document["changes"]
+    assert (first["kind"], first["reason"]) == ("appeared", "with 2 endpoints")
+    assert "127.0.0.3:49999" in [c["address"] for c in others]
+    assert table.code == 0
+    head, *rows = table.out.splitlines()
+    assert head.split() == ["TIME", "CHANGE", "TASK", "PORT", "ADDRESS", "REASON"]
+    assert len(rows) == len(done.document["changes"])
+
+
+def test_an_unknown_name_is_said_as_everywhere(static: Path) -> None:
+    """Exit code 2, and the error as JSON where that is wanted."""
+    with background(*serve(static)) as running:
+        done = run("history", "wep", "--http", Served(running).http, "--json")
+    assert done.code == 2
+    assert done.document["error"]["code"] == "unknown_service"
+    assert "wep" in said_in_one_sentence(done)
+
+
+def test_without_a_sidecar_it_says_what_to_do() -> None:
+    """There is no history without one."""
+    done = run("history", "web", "--http", "127.0.0.1:1")
+    assert done.code == 3
+    assert "ecs-discovery serve" in said_in_one_sentence(done)
