@@ -1,9 +1,12 @@
 """A resolver by hand for the tests of forwarding: what it says is the test's to decide."""
 
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dns.message
 import dns.rrset
@@ -67,6 +70,22 @@ class Resolver:
                     return
                 for reply in self._replies(octets, client[1], True):
                     sock.sendall(framed(reply))
+
+
+def open_to(address: tuple[str, int]) -> int:
+    """How many UDP sockets of this machine are connected to an IPv4 address; Linux tells."""
+    host = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
+    where = f"{host:08X}:{address[1]:04X}"
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return sum(line.split()[2] == where for line in lines)
+
+
+def until(holds: Callable[[], bool], patience_s: float = 30.0) -> None:
+    """Return when something comes to hold; fail if it never does."""
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        threading.Event().wait(0.005)
 
 
 @contextmanager
