@@ -144,7 +144,7 @@ def explanation(value: Service) -> Document:
             "container": e.container,
             "container_port": e.container_port,
             "verdict": "last resort" if e.is_last_resort else "kept",
-            "reason": kept_because(e),
+            "reason": kept_because(e, value.notes.get(e.identity)),
         }
         for e in value.endpoints
     ]
@@ -181,10 +181,11 @@ def history(name: str, changes: Iterable[Change]) -> Document:
     }
 
 
-def kept_because(value: Endpoint) -> str:
-    """Why an endpoint is offered, in words for a person."""
-    reason = _KEPT[value.health]
-    return f"{reason}; nothing better runs" if value.is_last_resort else reason
+def kept_because(value: Endpoint, note: str | None = None) -> str:
+    """Why an endpoint is offered, in words for a person; `note` is what else is known of it."""
+    if value.is_last_resort:
+        return f"{note or _KEPT[value.health]}; nothing better runs"
+    return f"{_KEPT[value.health]}; {note}" if note else _KEPT[value.health]
 
 
 def snapshot(value: Snapshot, now: float) -> Document:

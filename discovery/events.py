@@ -72,7 +72,29 @@ class QueryDropped:
     reason: str
 
 
-Event = CallMade | BudgetWaited | Refreshed | RefreshFailed | Published | Noticed | QueryDropped
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An endpoint was connected to (`connect`) or probed (`tcp`, `http`, `grpc`).
+
+    `result` is `accepted`, `refused`, `silent`, or `passed`, `failed` of a probe; `seconds` is what
+    it took, of several at once all together.
+    """
+
+    kind: str
+    result: str
+    seconds: float
+
+
+Event = (
+    CallMade
+    | BudgetWaited
+    | Refreshed
+    | RefreshFailed
+    | Published
+    | Noticed
+    | QueryDropped
+    | Checked
+)
 Listener = Callable[[Event], None]
 
 

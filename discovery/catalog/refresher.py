@@ -22,11 +22,13 @@ from cachetools import TTLCache
 
 from discovery.balancing.policy import Chance
 from discovery.catalog.catalog import Catalog
+from discovery.catalog.checks import Checks
 from discovery.catalog.loads import Demand, Key, Load
 from discovery.catalog.pace import EARLY_S, Pace
 from discovery.errors import NotReady, SourceError
 from discovery.events import Listeners, Refreshed, RefreshFailed
 from discovery.model import ClusterReading, Observation, Snapshot
+from discovery.overrides.watch import ByHand
 from discovery.sources.base import Source, Wanted
 
 _log = logging.getLogger("discovery")
@@ -59,12 +61,16 @@ class Refresher:
         *,
         whole: bool = False,
         listeners: Listeners | None = None,
+        checks: Checks | None = None,
+        by_hand: ByHand | None = None,
     ) -> None:
         self._source = source
         self._catalog = catalog
+        self._checks = checks
+        self._by_hand = by_hand
         self._timing = timing
         self._listeners = listeners or Listeners()
-        self._demand = Demand(whole)
+        self._demand = Demand(whole or (by_hand is not None and by_hand.has_aliases))
         self._pace = Pace(timing.interval_s)
         self._due = timing.monotonic()
         self._began = float("-inf")
@@ -109,6 +115,8 @@ class Refresher:
                 return
             self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
             self._thread.start()
+        if self._checks is not None:
+            self._checks.start(self._catalog.adjust)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Stop the thread, wait for the load under way, and close the source."""
@@ -117,12 +125,16 @@ class Refresher:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
+        if self._checks is not None:
+            self._checks.close(timeout_s)
         self._catalog.bell.ring()
 
     def abandon(self) -> None:
         """Have the thread end by itself and close the source; takes no lock, never blocks."""
         self._closed = True
         self._pokes.put(None)
+        if self._checks is not None:
+            self._checks.abandon()
 
     def lately(self, key: Key) -> Load | None:
         """The load whose word on a service that is not known still holds, where there is one.
@@ -190,6 +202,8 @@ class Refresher:
         try:
             self._catalog.forget(unused)
             observation = self._read(load.wanted)
+            if self._checks is not None:
+                self._checks.look_first(observation)
             doubted = self._catalog.publish(observation)
             seconds = self._end(load, observation, everything, bool(doubted))
         finally:
@@ -237,6 +251,22 @@ class Refresher:
             return ended - self._began
 
     def _run(self) -> None:
+        if self._by_hand is not None:
+            self._by_hand.start(self._decided_by_hand)
+        try:
+            self._refresh()
+        finally:
+            if self._by_hand is not None:
+                self._by_hand.close()
+            self._source.close()
+
+    def _decided_by_hand(self) -> None:
+        """Other decisions are in force; what an alias stands for may be any service."""
+        if self._by_hand is not None and self._by_hand.has_aliases:
+            self.read_whole()
+        self._catalog.adjust()
+
+    def _refresh(self) -> None:
         while not self._closed:
             pause_s = self._pause_s()
             if pause_s is None or pause_s > 0:
@@ -248,7 +278,6 @@ class Refresher:
                 _log.exception("a refresh failed")
                 self._sleep(self._timing.interval_s)
                 self.hurry()
-        self._source.close()
 
     def _sleep(self, pause_s: float | None) -> None:
         with contextlib.suppress(Empty):
@@ -344,6 +373,8 @@ class Refresher:
         self._renew()
         self._due = min(self._due, self._timing.monotonic() + self._timing.interval_s)
         self._catalog.renew_after_fork()
+        if self._checks is not None:
+            self._checks.renew_after_fork()
 
 
 def _refreshed(snapshot: Snapshot, label: str, seconds: float) -> Refreshed:

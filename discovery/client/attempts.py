@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from discovery.balancing.member import Member
 from discovery.balancing.policy import Chance
 from discovery.balancing.pool import Flight, Pool
-from discovery.health.ejection import Outcome
+from discovery.health.ejection import UNREACHABLE, Outcome
 from discovery.model import Endpoint
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 §9.2.2
@@ -106,9 +106,13 @@ Result = Answered | Failed
 Attempting = Generator[Send | Pause, Result | None, tuple[Tried, ...]]
 
 
+# Told of each endpoint that could not be connected to, and how that went.
+Missed = Callable[[Endpoint, Outcome], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where attempts go: the pool, its endpoints as they are by now, and whom to tell of refusals.
+    """Where attempts go: the pool, its endpoints as they are by now, and whom to tell of misses.
 
     `endpoints` is called again for each attempt, and may raise. `may_retry` asks the budget.
     """
@@ -116,7 +120,7 @@ class Route:
     pool: Pool
     endpoints: Callable[[], tuple[Endpoint, ...]]
     may_retry: Callable[[float], bool]
-    hurry: Callable[[], None]
+    missed: Missed
     clock: Callable[[], float]
     chance: Chance
     key: str | None = None
@@ -182,8 +186,8 @@ def _flown(
     flight.end(result.outcome, route.clock())
     if isinstance(result, Failed):
         flight.close()
-    if result.outcome == "refused":
-        route.hurry()
+    if result.outcome in UNREACHABLE:
+        route.missed(flight.member.endpoint, result.outcome)
     return result
 
 

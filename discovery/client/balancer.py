@@ -15,7 +15,7 @@ from discovery.balancing.budget import RetryBudget
 from discovery.balancing.member import Member
 from discovery.balancing.policy import Chance, MakePolicy
 from discovery.balancing.pool import Balancing, Pool
-from discovery.client.attempts import Route
+from discovery.client.attempts import Missed, Route
 from discovery.model import Endpoint, Identity
 
 _MOST_POOLS = 10_000  # bounds what is kept for services that come and go
@@ -30,13 +30,13 @@ class Balancer:
         chance: Chance,
         balancing: Balancing | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        hurry: Callable[[], None] = lambda: None,
+        missed: Missed = lambda endpoint, outcome: None,
     ) -> None:
         self._make_policy = make_policy
         self._chance = chance
         self._balancing = balancing
         self.clock = monotonic
-        self._hurry = hurry
+        self._missed = missed
         self.renew_after_fork()
         _alive.add(self)
 
@@ -62,7 +62,7 @@ class Balancer:
         """Where the attempts of one request go; the request is counted."""
         with self._lock:
             self._budget.count(self.clock())
-        return Route(pool, endpoints, self._may_retry, self._hurry, self.clock, self._chance, key)
+        return Route(pool, endpoints, self._may_retry, self._missed, self.clock, self._chance, key)
 
     def usage(self, endpoints: tuple[Endpoint, ...]) -> dict[Identity, documents.Document]:
         """What is known of those of the endpoints that requests went to."""

@@ -5,7 +5,7 @@ from types import TracebackType
 
 from discovery.balancing.pool import Flight
 from discovery.client.attempts import Answered, Route
-from discovery.health.ejection import Outcome
+from discovery.health.ejection import UNREACHABLE, Outcome
 from discovery.model import Endpoint
 
 _DEEPEST = 10
@@ -40,8 +40,8 @@ class Lease:
     def _end(self, outcome: Outcome) -> None:
         if self._flight is not None and self._route is not None:
             self._flight.end(outcome, self._route.clock())
-            if outcome == "refused":
-                self._route.hurry()
+            if outcome in UNREACHABLE:
+                self._route.missed(self._flight.member.endpoint, outcome)
 
     def _close(self, error: BaseException | None) -> None:
         self._end(outcome_of(error))

@@ -21,6 +21,7 @@ from discovery.balancing.policy import Chance, MakePolicy
 from discovery.balancing.pool import Balancing, Pool
 from discovery.catalog.bell import Bell
 from discovery.catalog.catalog import Catalog
+from discovery.catalog.checks import Checks
 from discovery.catalog.refresher import Refresher, Timing
 from discovery.client.attempts import Route
 from discovery.client.balancer import Balancer
@@ -30,6 +31,8 @@ from discovery.client.opening import is_read_whole, opened
 from discovery.client.waiting import drive, drive_async
 from discovery.errors import BadSetting, NoEndpoints
 from discovery.events import Listeners
+from discovery.health.ejection import Outcome
+from discovery.health.evidence import Rules
 from discovery.model import Endpoint, Identity, Service, Snapshot
 from discovery.settings import ClusterSettings, Settings, clusters
 from discovery.sources.base import Source
@@ -77,19 +80,29 @@ class Resolver:
         self._clock = clock
         self._random = random or Random()
         self._bell = Bell(monotonic)
+        checks = Checks(Rules(settings.boot_check), listeners=listeners, clock=clock)
         self._catalog = Catalog(
             source.labels,
             fresh_for_s=max(30.0, _FRESH_INTERVALS * settings.interval_s),
             stale_limit_s=settings.stale_limit_s,
             listeners=listeners,
             bell=self._bell,
+            adjustments=[checks.adjusted],
             clock=clock,
         )
         timing = Timing(
             self._random, settings.interval_s, settings.negative_ttl_s, clock, monotonic
         )
-        self._refresher = Refresher(source, self._catalog, timing, whole=whole, listeners=listeners)
-        self._balancer = Balancer(policy, self._random, balancing, monotonic, self._refresher.hurry)
+        self._refresher = refresher = Refresher(
+            source, self._catalog, timing, whole=whole, listeners=listeners, checks=checks
+        )
+
+        def missed(endpoint: Endpoint, outcome: Outcome) -> None:
+            checks.doubt(endpoint)
+            if outcome == "refused":
+                refresher.hurry()
+
+        self._balancer = Balancer(policy, self._random, balancing, monotonic, missed)
         self._lookup = Lookup(
             self._catalog,
             self._refresher,

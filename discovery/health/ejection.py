@@ -20,7 +20,7 @@ from discovery.balancing.window import Window
 Outcome = Literal["answer", "limited", "abandoned", "error", "broken", "connect_timeout", "refused"]
 Cause = Literal["unreachable", "failing"]
 
-_UNREACHABLE: tuple[Outcome, ...] = ("refused", "connect_timeout")
+UNREACHABLE: tuple[Outcome, ...] = ("refused", "connect_timeout")
 _WORDS: dict[Outcome, str] = {
     "refused": "refusals in a row",
     "connect_timeout": "connect timeouts in a row",
@@ -135,7 +135,7 @@ class Ejection:
         return True
 
     def _failed_again(self, standing: Standing, outcome: Outcome, now: float) -> bool:
-        cause: Cause = "unreachable" if outcome in _UNREACHABLE else "failing"
+        cause: Cause = "unreachable" if outcome in UNREACHABLE else "failing"
         self._eject(standing, cause, f"{standing.why.removesuffix(_STILL)}{_STILL}", now)
         return True
 

@@ -211,7 +211,7 @@ class OurClient:
             self.pool,
             lambda: self.endpoints,
             self._budget.take,
-            lambda: None,
+            lambda endpoint, outcome: None,
             lambda: world.now,
             self._random,
         )

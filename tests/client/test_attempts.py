@@ -22,6 +22,7 @@ from discovery.client.attempts import (
 )
 from discovery.client.kits import answered
 from discovery.errors import NoEndpoints
+from discovery.health.ejection import Outcome
 from discovery.model import Endpoint
 from tests.balancing.made import endpoints
 from tests.made import FakeClock, endpoint
@@ -39,7 +40,7 @@ class Line:
         self.clock = FakeClock(100.0)
         self.pool = Pool(RoundRobin, Random(7))
         self.budget = RetryBudget()
-        self.hurried = 0
+        self.missed: list[tuple[Endpoint, Outcome]] = []
         self.sent: list[Send] = []
         self.pauses: list[float] = []
         self.on_pause: Callable[[], None] = lambda: None
@@ -48,13 +49,13 @@ class Line:
             self.pool,
             among or (lambda: same),
             self.budget.take,
-            self._hurry,
+            self._missed,
             self.clock,
             Random(7),
         )
 
-    def _hurry(self) -> None:
-        self.hurried += 1
+    def _missed(self, endpoint: Endpoint, outcome: Outcome) -> None:
+        self.missed.append((endpoint, outcome))
 
     def run(
         self, ask: Ask, *results: Result, took_s: float = 0.0, retrying: Retrying | None = None
@@ -211,13 +212,16 @@ def test_an_error_of_everybody_is_not_waited_for() -> None:
     assert line.pauses == []
 
 
-def test_a_refusal_hurries_a_refresh() -> None:
-    """And nothing else does."""
+def test_who_cannot_be_connected_to_is_told_of() -> None:
+    """With the endpoint and how it went; what answers badly is connected to."""
     line = Line()
     line.run(GET, Answered(500), BROKEN, OK)
-    assert line.hurried == 0
-    line.run(GET, REFUSED, OK)
-    assert line.hurried == 1
+    assert line.missed == []
+    line.run(GET, REFUSED, Failed("connect_timeout", False), OK)
+    assert [outcome for _, outcome in line.missed] == ["refused", "connect_timeout"]
+    assert [e.host for e, _ in line.missed] == [
+        send.flight.member.endpoint.host for send in line.sent[-3:-1]
+    ]
 
 
 @pytest.mark.parametrize("last", [OK, Answered(500), BROKEN, REFUSED])
