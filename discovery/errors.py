@@ -14,6 +14,7 @@
     │   └── UnknownPath
     ├── NoEndpoints             known, but nothing runs
     ├── AttemptsFailed          a request got no answer from any endpoint it was sent to
+    ├── DeadlinePassed          a request had no time left to be sent
     ├── NotReady                not loaded yet, or too old to be served
     │   └── Expired
     └── SourceError             what we read from fails; known data is still served
@@ -79,6 +80,7 @@ class BadSetting(BadInput):
         super().__init__(f"{key}: {value!r} cannot be used, want {want}")
         self.key = key
         self.value = value
+        self.want = want
 
 
 class AmbiguousPort(BadInput):
@@ -178,6 +180,17 @@ class AttemptsFailed(DiscoveryError):
         super().__init__(f"{name} was tried at {', then '.join(attempts)}")
         self.name = name
         self.attempts = tuple(attempts)
+
+
+class DeadlinePassed(DiscoveryError):
+    """A request's deadline had passed before it could be sent."""
+
+    code = "deadline_passed"
+    status = 504
+    exit_code = 1
+
+    def __init__(self) -> None:
+        super().__init__("the deadline passed before anything was sent: give the request longer")
 
 
 class NotReady(DiscoveryError):

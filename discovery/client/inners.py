@@ -5,9 +5,9 @@ too few for many endpoints; and what an endpoint leaves behind must not linger. 
 TLS was checked for one server name, so each name has transports of its own.
 """
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from discovery.balancing.member import Member
 from discovery.balancing.pool import Pool
@@ -16,23 +16,20 @@ from discovery.balancing.pool import Pool
 class Inners:
     """The inner transports of one outer one. Returned lists are for the caller to close.
 
-    Methods may be called from any thread and take a lock for a moment; nothing is opened or
-    closed under it.
+    Methods may be called from any thread. There is no lock, which a fork could leave held: each
+    step on the dict is one that others see whole or not at all.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
-        self._lock = threading.Lock()
         self._by_use: dict[tuple[Member, str], Any] = {}
-        self._versions: dict[Pool, int] = {}
+        self._versions: WeakKeyDictionary[Pool, int] = WeakKeyDictionary()
 
     def of(self, member: Member, server_name: str) -> Any:
         """The transport to this member, by the name that TLS checks; made where there is none."""
         found = self._by_use.get((member, server_name))
         if found is None:
-            made = self._make()
-            with self._lock:
-                found = self._by_use.setdefault((member, server_name), made)
+            found = self._by_use.setdefault((member, server_name), self._make())
         return found
 
     def unused(self, pool: Pool) -> list[Any]:
@@ -40,27 +37,25 @@ class Inners:
         if self._versions.get(pool) == pool.version:
             return []
         self._versions[pool] = pool.version
-        return self._pop()
+        return self._popped(lambda member: member.gone and not member.flights)
 
     def left(self, member: Member) -> list[Any]:
         """The transports of a member that has left, after its last request ended."""
-        return self._pop(member) if member.gone and not member.flights else []
+        if not member.gone or member.flights:
+            return []
+        return self._popped(lambda other: other is member and not other.flights)
 
     def all(self) -> list[Any]:
         """Every transport; there are none afterwards."""
-        with self._lock:
-            every = list(self._by_use.values())
-            self._by_use.clear()
-        return every
+        return self._popped(lambda _: True)
 
     def __len__(self) -> int:
         return len(self._by_use)
 
-    def _pop(self, only: Member | None = None) -> list[Any]:
-        with self._lock:
-            gone = [
-                use
-                for use in self._by_use
-                if use[0].gone and not use[0].flights and only in (None, use[0])
-            ]
-            return [self._by_use.pop(use) for use in gone]
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._by_use.values()))
+
+    def _popped(self, wanted: Callable[[Member], bool]) -> list[Any]:
+        uses = [use for use in list(self._by_use) if wanted(use[0])]
+        found = [self._by_use.pop(use, None) for use in uses]
+        return [inner for inner in found if inner is not None]

@@ -22,7 +22,9 @@ _KEPT = 20  # idle connections to one endpoint
 _KEPT_FOR_S = 4.5  # less than the 5 s after which common servers close an idle connection
 _MOST = 1_000  # connections to one endpoint
 _MOST_URLS = 4_096
-_PHASES = ("connect", "read", "write", "pool")
+_SHORTEST_S = 0.001  # none at all would have a socket not wait, which is no timeout
+
+Left = Callable[[], float]
 
 
 @cache
@@ -67,18 +69,20 @@ class Kit:
         """The same for event loops."""
         return self.module.AsyncHTTPTransport(verify=self.ssl_context)
 
-    def ask(self, request: Any, deadline_s: float | None) -> Ask:
+    def ask(self, request: Any, ends_at: float | None) -> Ask:
         """What attempts have to know of this request."""
         replayable = isinstance(request.stream, self.module.ByteStream)
-        deadline_s = request.extensions.get("deadline_s", deadline_s)
-        return Ask(request.method in IDEMPOTENT, replayable, deadline_s)
+        return Ask(request.method in IDEMPOTENT, replayable, ends_at)
 
-    def aimed(
-        self, request: Any, endpoint: Endpoint, left_s: float | None, connect_s: float
-    ) -> Any:
-        """The request as it goes to the endpoint; its `Host` header stays as it is."""
+    def aimed(self, request: Any, endpoint: Endpoint, connect_s: float, left: Left | None) -> Any:
+        """The request as it goes to the endpoint; its `Host` header stays as it is.
+
+        `left` gives the seconds until its deadline, where it has one.
+        """
         url, extensions = request.url, dict(request.extensions)
-        extensions["timeout"] = _timeout(extensions.get("timeout", {}), left_s, connect_s)
+        timeout = dict(extensions.get("timeout", {}))
+        timeout["connect"] = _least(timeout.get("connect"), connect_s)
+        extensions["timeout"] = timeout if left is None else _Shrinking(timeout, left)
         if url.scheme == "https":
             extensions["sni_hostname"] = self.server_name(request)
         return self.module.Request(
@@ -88,6 +92,12 @@ class Kit:
             stream=request.stream,
             extensions=extensions,
         )
+
+    def arrived(self, aimed: Any) -> None:
+        """The headers of its answer are there: the deadline is kept."""
+        timeout = aimed.extensions["timeout"]
+        if isinstance(timeout, _Shrinking):
+            timeout.lift()
 
     def server_name(self, request: Any) -> str:
         """The name that TLS asks for and checks, the URL's unless said otherwise; else empty."""
@@ -109,6 +119,8 @@ class Kit:
     def failed(self, error: Exception) -> Failed:
         """What a transport's error says of the endpoint, and whether anything was sent."""
         module = self.module
+        if isinstance(error, module.LocalProtocolError | module.UnsupportedProtocol):
+            return Failed("abandoned", sent=False, hopeless=True)
         if isinstance(error, module.PoolTimeout):
             return Failed("abandoned", sent=False)
         if isinstance(error, module.ConnectTimeout):
@@ -117,9 +129,15 @@ class Kit:
             return Failed(outcome_of(error), sent=False)
         return Failed("broken", sent=True)
 
-    def raised(self, error: DiscoveryError, request: Any) -> Exception:
+    def late(self, request: Any) -> Exception:
+        """What clients of the module expect where no answer came by the deadline."""
+        found: Exception = self.module.ReadTimeout("the deadline passed", request=request)
+        return found
+
+    def raised(self, error: DiscoveryError, request: Any, is_late: bool) -> Exception:
         """Our error as one that clients of the module expect; it is the cause."""
-        found: Exception = self.module.ConnectError(str(error), request=request)
+        kind = self.module.ConnectTimeout if is_late else self.module.ConnectError
+        found: Exception = kind(str(error), request=request)
         found.__cause__ = error
         return found
 
@@ -147,15 +165,26 @@ def _seconds(retry_after: str, now: float) -> float | None:
         return None
 
 
-def _timeout(
-    given: dict[str, float | None], left_s: float | None, connect_s: float
-) -> dict[str, float | None]:
-    timeout = dict(given)
-    timeout["connect"] = _least(timeout.get("connect"), connect_s)
-    if left_s is not None:
-        for phase in _PHASES:
-            timeout[phase] = _least(timeout.get(phase), left_s)
-    return timeout
+class _Shrinking(dict[str, float | None]):
+    """Timeouts by phase, none of which outlasts what is left by the time that it begins.
+
+    That is until the answer's headers are there: from then on they are the caller's own.
+    """
+
+    def __init__(self, timeout: dict[str, float | None], left: Left) -> None:
+        super().__init__(timeout)
+        self._left: Left | None = left
+
+    def get(self, phase: str, default: Any = None) -> Any:
+        """As of now."""
+        given_s = super().get(phase, default)
+        if self._left is None:
+            return given_s
+        return _least(given_s, max(_SHORTEST_S, self._left()))
+
+    def lift(self) -> None:
+        """Be what was given."""
+        self._left = None
 
 
 def _least(given_s: float | None, most_s: float) -> float:

@@ -130,7 +130,7 @@ class Lookup:
                 raise error.with_traceback(None)
             load = self._refresher.ask((name.cluster, name.service), snapshot)
             if load is not None:
-                yield from self._ended(load, deadline, text)
+                yield from self._ended(load, deadline, text, wait_s)
 
     def listing(self) -> Waiting[tuple[Service, ...]]:
         """All services; waits for clusters that were never read, as far as they can be."""
@@ -257,11 +257,13 @@ class Lookup:
             lambda: self._catalog.snapshot is not snapshot or self._refresher.is_closed, left_s
         )
 
-    def _ended(self, load: Load, deadline: float, what: str) -> Waiting[None]:
+    def _ended(
+        self, load: Load, deadline: float, what: str, wait_s: float | None = None
+    ) -> Waiting[None]:
         left_s = max(0.0, deadline - self._monotonic())
         yield Wait(lambda: load.ended or self._refresher.is_closed, left_s)
         if not load.ended:
-            late = "the read has not ended in time"
+            late = f"the read has not ended in {self._timeout_s if wait_s is None else wait_s:g} s"
             why = "the resolver was closed" if self._refresher.is_closed else late
             raise NotReady(f"{what}: not read yet, {why}")
 

@@ -121,6 +121,11 @@ class Resolver:
         return self._catalog.snapshot
 
     @property
+    def monotonic(self) -> Callable[[], float]:
+        """The clock of everything that takes time here."""
+        return self._balancer.clock
+
+    @property
     def zone(self) -> str:
         """The DNS zone that names may end in."""
         return self._zone
@@ -170,13 +175,18 @@ class Resolver:
         """
         return Lease(lambda: self.route(name, key), lambda: self.aroute(name, key))
 
-    def route(self, name: str, key: str | None = None) -> Route:
-        """Where the attempts of one request to that name go; transports are built on this."""
-        return self._route(self._find(name), name, key)
+    def route(self, name: str, key: str | None = None, *, timeout_s: float | None = None) -> Route:
+        """Where the attempts of one request to that name go; transports are built on this.
 
-    async def aroute(self, name: str, key: str | None = None) -> Route:
+        `timeout_s` is for a request that cannot wait as long as the resolver does.
+        """
+        return self._route(self._find(name, timeout_s), name, key)
+
+    async def aroute(
+        self, name: str, key: str | None = None, *, timeout_s: float | None = None
+    ) -> Route:
         """The same; the event loop goes on while a first load is waited for."""
-        return self._route(await self._afind(name), name, key)
+        return self._route(await self._afind(name, timeout_s), name, key)
 
     def service(self, name: str) -> Service:
         """All that is known of the service: endpoints of every port, exclusions, ports."""
@@ -198,7 +208,8 @@ class Resolver:
         """Have the members of that name's pool be what memory knows by now; never waits."""
         found = self._lookup.glance(name)
         if found is not None:
-            self._pool(found).take(found.endpoints(), self._balancer.clock())
+            endpoints = found.endpoints()
+            self._pool(found).take(endpoints, self._balancer.clock())
 
     def usage(self, service: Service) -> dict[Identity, documents.Document]:
         """By endpoint, what requests of this process know of it: in flight, latency, ejection."""
@@ -314,18 +325,21 @@ class Resolver:
         used = f"; in use {' '.join(members[:_MOST_SHOWN])}{more}" if members else ""
         return f"<Resolver {where}: {read}{used}>"
 
-    def _find(self, name: str) -> Found:
-        return self._lookup.remembered(name) or drive(self._bell, self._lookup.finding(name))
+    def _find(self, name: str, timeout_s: float | None = None) -> Found:
+        return self._lookup.remembered(name) or drive(
+            self._bell, self._lookup.finding(name, timeout_s)
+        )
 
-    async def _afind(self, name: str) -> Found:
+    async def _afind(self, name: str, timeout_s: float | None = None) -> Found:
         found = self._lookup.remembered(name)
         if found is not None:
             return found
-        return await drive_async(self._bell, self._lookup.finding(name))
+        return await drive_async(self._bell, self._lookup.finding(name, timeout_s))
 
     def _chosen(self, found: Found, key: str | None) -> Endpoint:
+        endpoints = _some(found)  # a name that leads nowhere is to make no pool
         pool, now = self._pool(found), self._balancer.clock()
-        return pool.choose(_some(found), now, key, (), False).endpoint
+        return pool.choose(endpoints, now, key, (), False).endpoint
 
     def _pool(self, found: Found) -> Pool:
         # After a fork the snapshot is another one, and so is everything that was found in it.
@@ -337,6 +351,7 @@ class Resolver:
         def endpoints() -> tuple[Endpoint, ...]:
             return _some(self._lookup.glance(name) or found)
 
+        _some(found)
         return self._balancer.route(self._pool(found), endpoints, key)
 
 

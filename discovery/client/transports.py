@@ -1,41 +1,87 @@
 """Transports for httpx and httpx2: `httpx.Client(transport=DiscoveryTransport(resolver))`.
 
 Rule 1: which endpoint, whether again, and how long to pause is decided by `attempts`; the two
-drivers here differ only by `await`.
+drivers here differ only by `await`, and in that only coroutines can race two attempts.
 Rule 2: a request's `Host` header, and the name that TLS checks, stay the service's name.
 Rule 3: exceptions are the client's own; ours is their cause.
 Rule 4: an endpoint is in use until the answer's body is closed.
+Rule 5: an answer that is not handed on is closed, whatever happens.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 
+from discovery.balancing.pool import Flight, Pool
 from discovery.client.attempts import (
     Answered,
     Attempting,
-    Failed,
+    Hedge,
     Pause,
+    Raced,
+    Reply,
+    Result,
     Retrying,
-    Route,
     Send,
     Tried,
     attempts,
 )
 from discovery.client.inners import Inners
-from discovery.client.kits import CONNECT_S, Kit, answered, kit_of
+from discovery.client.kits import CONNECT_S, Kit, Left, answered, kit_of
+from discovery.client.pace import Hedging, Pace
 from discovery.client.resolver import Resolver
 from discovery.client.urls import name_in
 from discovery.errors import AttemptsFailed, DiscoveryError
 
-_Outcome = tuple[Answered | Failed | None, Any]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Use:
+    """What a transport keeps for the clients of one module."""
+
+    kit: Kit
+    inners: Inners
+    plain: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """One request, and what it is sent with. `left` gives the seconds until its deadline."""
+
+    use: _Use
+    request: Any
+    left: Left | None
+    connect_s: float
+    clock: Callable[[], float]
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return self.left is not None and self.left() <= 0
+
+    def aimed(self, flight: Flight) -> tuple[Any, Any]:
+        """The endpoint's transport, and the request as it goes there."""
+        kit, member = self.use.kit, flight.member
+        inner = self.use.inners.of(member, kit.server_name(self.request))
+        return inner, kit.aimed(self.request, member.endpoint, self.connect_s, self.left)
+
+    def said(self, aimed: Any, response: Any) -> Answered:
+        """What the headers of its answer say."""
+        self.use.kit.arrived(aimed)
+        return answered(response, self.clock())
+
+    def raised(self, error: DiscoveryError) -> Exception:
+        """Our error as the client's own."""
+        return self.use.kit.raised(error, self.request, self.is_late)
 
 
 class _Transport:
-    """What both have in common. `inner` makes the transport of one endpoint."""
+    """What both have in common."""
 
     def __init__(
         self,
@@ -55,179 +101,291 @@ class _Transport:
         self._make_inner = inner
         self._plain = plain
         self._clock = clock
-        self._kit: Kit | None = None
-        self._inners: Inners | None = None
+        self._uses: dict[Kit, _Use] = {}
 
     def _name(self, url: Any) -> str | None:
         resolver = self._resolver
         return name_in(url.host, url.port, resolver.snapshot.labels, resolver.zone)
 
-    def _made_for(self, request: Any, make: Callable[[Kit], Callable[[], Any]]) -> tuple[Kit, Any]:
-        """The first request's kit, and the inner transports of its kind."""
-        if self._inners is None:
-            self._kit = kit_of(request)
-            self._inners = Inners(self._make_inner or make(self._kit))
-        assert self._kit is not None
-        return self._kit, self._inners
+    def _use(self, request: Any, make: Callable[[Kit], _Use]) -> _Use:
+        """What there is for clients of the request's module; threads that come first share it."""
+        kit = kit_of(request)
+        return self._uses.get(kit) or self._uses.setdefault(kit, make(kit))
 
-    def _flow(self, route: Route, kit: Kit, request: Any) -> Attempting:
-        return attempts(route, kit.ask(request, self._deadline_s), self._retrying)
+    def _all(self) -> list[Any]:
+        """Every transport that there is to close."""
+        uses = list(self._uses.values())
+        plains = {id(each): each for each in (self._plain, *(use.plain for use in uses))}
+        inners = [inner for use in uses for inner in use.inners.all()]
+        return inners + [plain for plain in plains.values() if plain is not None]
 
-    def _aimed(self, kit: Kit, request: Any, step: Send) -> Any:
-        return kit.aimed(request, step.flight.member.endpoint, step.left_s, self._connect_s)
-
-    def _seen(self, response: Any) -> _Outcome:
-        return answered(response, self._clock()), response
+    def _call(self, use: _Use, request: Any) -> tuple[_Call, float | None]:
+        """The call, and its deadline by the resolver's clock."""
+        deadline_s = request.extensions.get("deadline_s", self._deadline_s)
+        now = self._resolver.monotonic
+        ends_at = None if deadline_s is None else now() + deadline_s
+        left = None if ends_at is None else lambda: ends_at - now()
+        return _Call(use, request, left, self._connect_s, self._clock), ends_at
 
 
 class DiscoveryTransport(_Transport, httpx.BaseTransport):
     """Sends requests for services to their endpoints: balanced, retried elsewhere, counted.
 
     URLs name services as DNS does (`http://orders/`, `http://orders.prod/`); a port in a URL is
-    the container's. Hosts that are not ours go to a plain transport (`plain`).
+    the container's, but for the scheme's own, which clients drop: `http://orders:80/` is
+    `http://orders/`. Hosts that are not ours go to a plain transport (`plain`).
 
     Requests are retried as `retrying` says. `deadline_s`, or a request's extension of that name,
-    is for all attempts of one request. `connect_s` is the longest time that connecting may take.
-    Threads may share it. Errors are the client's own, with a `DiscoveryError` as their cause.
+    is for looking up the name and all attempts, until the answer's headers are there. Each phase
+    of an attempt (connecting, writing, reading) gets what is left when it begins; a server that
+    takes or gives single octets can stretch one. `connect_s` is the longest that connecting may
+    take. Threads may share it. Errors are the client's own, with a `DiscoveryError` as their cause.
+
+    A client with `trust_env` sends what `HTTP_PROXY` and its like cover to the proxy, and not here.
     """
 
     def handle_request(self, request: Any) -> Any:
         """See `httpx.BaseTransport`."""
-        name = self._name(request.url)
-        kit, inners = self._made_for(request, lambda kit: kit.inner)
+        use, name = self._use(request, self._made), self._name(request.url)
         if name is None:
-            return self._plainly(kit).handle_request(request)
+            return use.plain.handle_request(request)
+        call, ends_at = self._call(use, request)
         try:
-            route = self._resolver.route(name)
-            for unused in inners.unused(route.pool):
-                unused.close()
-            return self._drive(self._flow(route, kit, request), kit, inners, request)
+            route = self._resolver.route(name, timeout_s=call.left and call.left())
+            _close_all(use.inners.unused(route.pool))
+            ask = use.kit.ask(request, ends_at)
+            return self._drive(attempts(route, ask, self._retrying), call)
         except DiscoveryError as error:
-            raise kit.raised(error, request) from error
+            raise call.raised(error) from error
 
     def close(self) -> None:
         """Close all connections."""
-        for inner in self._inners.all() if self._inners is not None else ():
-            inner.close()
-        if self._plain is not None:
-            self._plain.close()
+        _close_all(self._all())
 
-    def _drive(self, flow: Attempting, kit: Kit, inners: Inners, request: Any) -> Any:
+    def _made(self, kit: Kit) -> _Use:
+        return _Use(kit, Inners(self._make_inner or kit.inner), self._plain or kit.plain())
+
+    def _drive(self, flow: Attempting, call: _Call) -> Any:
+        got: Any = None
+        flight: Flight | None = None
+        reply: Reply = None
         try:
-            step = next(flow)
-            while True:
-                outcome, got = self._done(step, kit, inners, request)
+            while not isinstance(step := _following(flow, reply), tuple):
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    reply = None
+                    continue
+                given_up, got = got, None
+                _close(given_up)
+                flight = step.flight
+                inner, aimed = call.aimed(flight)
                 try:
-                    following = flow.send(outcome)
-                except StopIteration as end:
-                    if isinstance(got, Exception):
-                        error, cause = _final(got, end.value, request)
-                        raise error from cause
-                    assert isinstance(step, Send)
-                    closing = self._closing(inners, step)
-                    got.stream = kit.stream(got.stream, step.flight, closing)
-                    return got
-                if isinstance(outcome, Answered):
-                    got.close()
-                step = following
+                    got = inner.handle_request(aimed)
+                    reply = call.said(aimed, got)
+                except call.use.kit.transport_error as error:
+                    got, reply = error, call.use.kit.failed(error)
+            assert flight is not None
+            _raise_final(got, step, call)
+            left = partial(_close_left, call.use.inners, flight)
+            got.stream = call.use.kit.stream(got.stream, flight, left)
+            return got
+        except BaseException:
+            _close(got)
+            if flight is not None:
+                flight.close()
+            raise
         finally:
             flow.close()
-
-    def _done(self, step: Send | Pause, kit: Kit, inners: Inners, request: Any) -> _Outcome:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return None, None
-        try:
-            inner = inners.of(step.flight.member, kit.server_name(request))
-            return self._seen(inner.handle_request(self._aimed(kit, request, step)))
-        except kit.transport_error as error:
-            return kit.failed(error), error
-
-    def _closing(self, inners: Inners, step: Send) -> Callable[[], None]:
-        def close_left() -> None:
-            for left in inners.left(step.flight.member):
-                left.close()
-
-        return close_left
-
-    def _plainly(self, kit: Kit) -> Any:
-        if self._plain is None:
-            self._plain = kit.plain()
-        return self._plain
 
 
 class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
-    """The same for event loops, as the `transport` of an `httpx.AsyncClient`."""
+    """The same for event loops of asyncio, as the `transport` of an `httpx.AsyncClient`.
+
+    A deadline is exact here. With `hedging`, an idempotent request that takes longer than most is
+    sent to another endpoint, too, within the budget of retries: whoever answers first is taken,
+    and the other is broken off, which says nothing of its endpoint. (Threads cannot break off what
+    blocks another thread, so there is no hedging for them.)
+    """
+
+    def __init__(
+        self, resolver: Resolver, *, hedging: Hedging | None = None, **options: Any
+    ) -> None:
+        super().__init__(resolver, **options)
+        self._hedging = hedging
+        self._paces: WeakKeyDictionary[Pool, Pace] = WeakKeyDictionary()
+        self._closings: set[asyncio.Task[None]] = set()
 
     async def handle_async_request(self, request: Any) -> Any:
         """See `httpx.AsyncBaseTransport`."""
-        name = self._name(request.url)
-        kit, inners = self._made_for(request, lambda kit: kit.async_inner)
+        use, name = self._use(request, self._made), self._name(request.url)
         if name is None:
-            return await self._plainly(kit).handle_async_request(request)
+            return await use.plain.handle_async_request(request)
+        call, ends_at = self._call(use, request)
         try:
-            route = await self._resolver.aroute(name)
-            for unused in inners.unused(route.pool):
-                await unused.aclose()
-            return await self._drive(self._flow(route, kit, request), kit, inners, request)
+            route = await self._resolver.aroute(name, timeout_s=call.left and call.left())
+            if unused := use.inners.unused(route.pool):
+                await self._closed(unused)
+            ask = use.kit.ask(request, ends_at)
+            flow = attempts(route, ask, self._retrying, self._pace(route.pool))
+            return await self._drive(flow, call)
         except DiscoveryError as error:
-            raise kit.raised(error, request) from error
+            raise call.raised(error) from error
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for inner in self._inners.all() if self._inners is not None else ():
-            await inner.aclose()
-        if self._plain is not None:
-            await self._plain.aclose()
+        await self._closed(self._all())
+        await asyncio.gather(*self._closings)
 
-    async def _drive(self, flow: Attempting, kit: Kit, inners: Inners, request: Any) -> Any:
+    def _made(self, kit: Kit) -> _Use:
+        plain = self._plain or kit.async_plain()
+        return _Use(kit, Inners(self._make_inner or kit.async_inner), plain)
+
+    def _pace(self, pool: Pool) -> Pace | None:
+        if self._hedging is None:
+            return None
+        return self._paces.get(pool) or self._paces.setdefault(pool, Pace(self._hedging))
+
+    async def _drive(self, flow: Attempting, call: _Call) -> Any:
+        got: Any = None
+        flight: Flight | None = None
+        reply: Reply = None
         try:
-            step = next(flow)
-            while True:
-                outcome, got = await self._done(step, kit, inners, request)
-                try:
-                    following = flow.send(outcome)
-                except StopIteration as end:
-                    if isinstance(got, Exception):
-                        error, cause = _final(got, end.value, request)
-                        raise error from cause
-                    assert isinstance(step, Send)
-                    closing = self._closing(inners, step)
-                    got.stream = kit.async_stream(got.stream, step.flight, closing)
-                    return got
-                if isinstance(outcome, Answered):
-                    await got.aclose()
-                step = following
+            while not isinstance(step := _following(flow, reply), tuple):
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    reply = None
+                    continue
+                given_up, got = got, None
+                await _aclose(given_up)
+                flight = step.flight
+                if step.hedge is None:
+                    reply, got = await self._sent(flight, call)
+                else:
+                    reply, got = await self._raced(flight, step.hedge, call)
+                    flight = reply.results[-1][0]
+            assert flight is not None
+            _raise_final(got, step, call)
+            left = partial(self._close_left, call.use.inners, flight)
+            got.stream = call.use.kit.async_stream(got.stream, flight, left)
+            return got
+        except BaseException:
+            if flight is not None:
+                flight.close()
+            await _aclose(got)
+            raise
         finally:
             flow.close()
 
-    async def _done(self, step: Send | Pause, kit: Kit, inners: Inners, request: Any) -> _Outcome:
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return None, None
+    async def _sent(self, flight: Flight, call: _Call) -> tuple[Result, Any]:
+        """What came of one attempt, as a result and as the answer or exception itself."""
+        inner, aimed = call.aimed(flight)
+        got = None
         try:
-            inner = inners.of(step.flight.member, kit.server_name(request))
-            return self._seen(await inner.handle_async_request(self._aimed(kit, request, step)))
-        except kit.transport_error as error:
-            return kit.failed(error), error
+            async with _timeout(call.left) as timeout:
+                got = await inner.handle_async_request(aimed)
+            return call.said(aimed, got), got
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            late = call.use.kit.late(aimed)
+            return call.use.kit.failed(late), late
+        except call.use.kit.transport_error as error:
+            return call.use.kit.failed(error), error
+        except BaseException:
+            await _aclose(got)
+            raise
 
-    def _closing(self, inners: Inners, step: Send) -> Callable[[], Awaitable[None]]:
-        async def close_left() -> None:
-            for left in inners.left(step.flight.member):
-                await left.aclose()
+    async def _raced(self, first: Flight, hedge: Hedge, call: _Call) -> tuple[Raced, Any]:
+        """The same of an attempt that a second one may join; the last of those that came."""
+        flights = {asyncio.ensure_future(self._sent(first, call)): first}
+        came: list[tuple[Flight, Result]] = []
+        got: Any = None
+        try:
+            done, _ = await asyncio.wait(flights, timeout=max(0.0, hedge.after_s))
+            if not done and (second := hedge.board()) is not None:
+                flights[asyncio.ensure_future(self._sent(second, call))] = second
+            while flights and not (came and hedge.suffices(came[-1][1])):
+                done, _ = await asyncio.wait(flights, return_when=asyncio.FIRST_COMPLETED)
+                task = next(iter(done))
+                flight = flights.pop(task)
+                given_up, (result, got) = got, task.result()
+                came.append((flight, result))
+                await _aclose(given_up)
+        except BaseException:
+            await _aclose(got)
+            raise
+        finally:
+            await self._shielded(_broken_off(list(flights)))
+        return Raced(tuple(came)), got
 
-        return close_left
+    async def _close_left(self, inners: Inners, flight: Flight) -> None:
+        if left := inners.left(flight.member):
+            await self._closed(left)
 
-    def _plainly(self, kit: Kit) -> Any:
-        if self._plain is None:
-            self._plain = kit.async_plain()
-        return self._plain
+    async def _closed(self, transports: Iterable[Any]) -> None:
+        await self._shielded(_aclose_all(transports))
+
+    async def _shielded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it to the end, also where who waits for it is cancelled."""
+        task = asyncio.ensure_future(work)
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
+        await asyncio.shield(task)
 
 
-def _final(error: Any, tried: tuple[Tried, ...], request: Any) -> tuple[Exception, Exception]:
-    """The last attempt's exception, of its own class, and what was tried, as its cause."""
-    attempted = AttemptsFailed(
-        request.url.host, [f"{each.endpoint.authority}: {each.result}" for each in tried]
-    )
-    attempted.__cause__ = error
-    return type(error)(f"{error}; {attempted}", request=request), attempted
+def _following(flow: Attempting, reply: Reply) -> Send | Pause | tuple[Tried, ...]:
+    """The next step; or, where there is none, what was tried."""
+    try:
+        return flow.send(reply)
+    except StopIteration as end:
+        tried: tuple[Tried, ...] = end.value
+        return tried
+
+
+def _timeout(left: Left | None) -> asyncio.Timeout:
+    return asyncio.timeout(None if left is None else left())
+
+
+def _close(got: Any) -> None:
+    """Close what is an answer."""
+    if got is not None and not isinstance(got, Exception):
+        got.close()
+
+
+async def _aclose(got: Any) -> None:
+    """The same for event loops."""
+    if got is not None and not isinstance(got, Exception):
+        await got.aclose()
+
+
+def _close_all(transports: Iterable[Any]) -> None:
+    for transport in transports:
+        transport.close()
+
+
+async def _aclose_all(transports: Iterable[Any]) -> None:
+    for transport in transports:
+        await transport.aclose()
+
+
+def _close_left(inners: Inners, flight: Flight) -> None:
+    _close_all(inners.left(flight.member))
+
+
+async def _broken_off(tasks: list["asyncio.Task[tuple[Result, Any]]"]) -> None:
+    """Cancel what is under way, and close the answers that came all the same."""
+    for task in tasks:
+        task.cancel()
+    for late in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(late, BaseException):
+            await _aclose(late[1])
+
+
+def _raise_final(got: Any, tried: tuple[Tried, ...], call: _Call) -> None:
+    """Raise the last attempt's exception, of its own class, with what was tried as its cause."""
+    if not isinstance(got, call.use.kit.transport_error):
+        return
+    results = [f"{each.endpoint.authority}: {each.result}" for each in tried]
+    attempted = AttemptsFailed(call.request.url.host, results)
+    attempted.__cause__ = got
+    raise type(got)(f"{got}; {attempted}", request=call.request) from attempted

@@ -1,8 +1,10 @@
 """Small real HTTP servers on loopback that behave as they are told."""
 
+import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +15,8 @@ from typing import Self
 from discovery.model import Endpoint, Port, Service
 from discovery.sources.base import FixedSource
 from tests.made import observed, reading
+
+_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,19 @@ class Server:
         self._thread.join(5)
 
     def hang(self) -> None:
-        """Wait until the test is over."""
+        """Wait until the test is over, or lets go."""
         self._let_go.wait(10)
+
+    def let_go(self) -> None:
+        """Answer those that hang, unless they are to hang up."""
+        self._let_go.set()
+
+    def arrived(self, count: int) -> None:
+        """Wait until so many requests have arrived."""
+        ends_at = time.monotonic() + _PATIENCE_S
+        while len(self.got) < count:
+            assert time.monotonic() < ends_at, f"only {len(self.got)} requests arrived"
+            threading.Event().wait(0.005)
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +103,45 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Dripping:
+    """An endpoint that gives the head of its answer octet by octet, for a few seconds."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is."""
+        port = self._listener.getsockname()[1]
+        return Endpoint("127.0.0.1", port, container_port=80, task_arn="task/drip")
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, contextlib.suppress(OSError):
+            for octet in b"HTTP/1.1 200 OK\r\nx: %b\r\ncontent-length: 0\r\n\r\n" % (b"x" * 50):
+                connection.send(bytes([octet]))
+                if self._over.wait(0.05):
+                    return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        with contextlib.suppress(OSError):
+            socket.create_connection(self._listener.getsockname()).close()
+        self._thread.join(5)
+        self._listener.close()
 
 
 class _Listener(ThreadingHTTPServer):

@@ -12,8 +12,10 @@ from discovery.balancing.round_robin import RoundRobin
 from discovery.client.attempts import (
     Answered,
     Ask,
+    Attempting,
     Failed,
     Pause,
+    Raced,
     Result,
     Retrying,
     Route,
@@ -21,7 +23,8 @@ from discovery.client.attempts import (
     attempts,
 )
 from discovery.client.kits import answered
-from discovery.errors import NoEndpoints
+from discovery.client.pace import Hedging, Pace
+from discovery.errors import DeadlinePassed, NoEndpoints
 from discovery.health.ejection import Outcome
 from discovery.model import Endpoint
 from tests.balancing.made import endpoints
@@ -38,7 +41,7 @@ class Line:
 
     def __init__(self, count: int = 4, among: Callable[[], tuple[Endpoint, ...]] | None = None):
         self.clock = FakeClock(100.0)
-        self.pool = Pool(RoundRobin, Random(7))
+        self.pool = Pool(RoundRobin, Random(7), self.clock)
         self.budget = RetryBudget()
         self.missed: list[tuple[Endpoint, Outcome]] = []
         self.sent: list[Send] = []
@@ -98,6 +101,7 @@ class Line:
         (Ask(True, replayable=False), [Answered(503)], 1),
         (Ask(True, replayable=False), [REFUSED, OK], 2),
         (POST, [Failed("connect_timeout", False), Failed("abandoned", False), OK], 3),
+        (GET, [Failed("abandoned", sent=False, hopeless=True)], 1),
     ],
 )
 def test_a_request_is_repeated_only_where_that_is_safe(
@@ -162,12 +166,23 @@ def test_no_attempt_begins_after_the_time_for_them() -> None:
 
 
 def test_a_deadline_bounds_all_attempts() -> None:
-    """Each gets what is left."""
+    """None begins after it, and each is told of it."""
     line = Line()
-    ask = Ask(idempotent=True, deadline_s=2.5)
+    ask = Ask(idempotent=True, ends_at=line.clock.now + 2.5)
     assert line.run(ask, BROKEN, BROKEN, BROKEN, took_s=1.0) == ["broken"] * 3
-    assert [step.left_s for step in line.sent] == [2.5, 1.5, 0.5]
+    assert {step.ends_at for step in line.sent} == {102.5}
+    ask = Ask(idempotent=True, ends_at=line.clock.now + 2.5)
     assert line.run(ask, BROKEN, took_s=3.0) == ["broken"]
+
+
+@pytest.mark.parametrize("late_s", [0.0, 1.0])
+def test_after_its_deadline_nothing_is_sent(late_s: float) -> None:
+    """None, or a deadline that has passed, is not the same as no deadline."""
+    line = Line()
+    with pytest.raises(DeadlinePassed):
+        line.run(Ask(idempotent=True, ends_at=line.clock.now - late_s))
+    assert line.sent == []
+    assert [m.in_flight for m in line.pool.members] == []
 
 
 def test_the_budget_ends_retries() -> None:
@@ -202,6 +217,158 @@ def test_replacements_that_do_not_come_are_waited_for_once() -> None:
     line.pauses.clear()
     assert len(line.run(GET, *[REFUSED] * 3)) <= 3
     assert line.pauses == []
+
+
+@pytest.mark.parametrize("last", [BROKEN, Failed("abandoned", sent=False)])
+def test_only_connecting_is_tried_that_often(last: Failed) -> None:
+    """Whoever takes requests and breaks the connection is sent three, however the others do."""
+    line = Line()
+    line.run(GET, OK)
+    assert len(line.run(GET, *[last] * 60)) == 3
+    assert line.pauses == []
+
+
+def test_no_more_is_sent_for_having_waited() -> None:
+    """What could not be connected to is connected to for a while; what was sent was sent."""
+    line = Line()
+    line.run(GET, OK)
+    waited = [REFUSED] * 4
+    assert line.run(GET, *waited, BROKEN) == ["refused"] * 4 + ["broken"]
+    assert line.run(GET, BROKEN, *waited, OK) == ["broken", *["refused"] * 4, "status 200"]
+
+
+def test_waiting_is_bounded_where_others_go_on_to_answer() -> None:
+    """The pool is never quiet, and yet nothing can be connected to for this request."""
+    line = Line()
+    line.run(GET, OK)
+
+    def others() -> None:
+        line.pool.answered_at = line.clock.now
+
+    line.on_pause = others
+    for _ in range(200):
+        line.budget.count(line.clock.now)
+    assert len(line.run(GET, *[REFUSED] * 60)) == 1 + 2 + 10
+
+
+def test_an_answer_is_handed_on_where_nowhere_else_is_left() -> None:
+    """The service went to zero meanwhile: a 503 is more than no answer."""
+    known = iter([endpoints(1)])
+
+    def then_none() -> tuple[Endpoint, ...]:
+        for one in known:
+            return one
+        raise NoEndpoints("web.demo")
+
+    line = Line(among=then_none)
+    assert line.run(GET, Answered(503)) == ["status 503"]
+    (member,) = line.pool.members
+    assert member.in_flight == 1
+
+
+def test_breaking_it_off_in_a_pause_ends_the_flight() -> None:
+    """The answer before it was kept until then."""
+    line = Line(1)
+    flow = attempts(line.route, GET, Retrying())
+    next(flow)
+    assert isinstance(flow.send(Answered(503)), Pause)
+    (member,) = line.pool.members
+    assert member.in_flight == 1
+    flow.close()
+    assert member.in_flight == 0
+
+
+class TestHedging:
+    """A second attempt for one that takes longer than most."""
+
+    def late(self, ask: Ask = GET, count: int = 4) -> tuple[Line, Attempting, Send]:
+        """A first attempt under way where 0.1 s is usual."""
+        line = Line(count)
+        pace = Pace(Hedging(least=10))
+        for _ in range(10):
+            pace.note(0.1)
+        flow = attempts(line.route, ask, Retrying(), pace)
+        step = next(flow)
+        assert isinstance(step, Send)
+        return line, flow, step
+
+    def test_it_waits_for_as_long_as_most_take(self) -> None:
+        """By what was observed; before enough was, there is none."""
+        line, _, step = self.late()
+        assert step.hedge is not None
+        assert step.hedge.after_s == 0.1
+        fresh = next(attempts(line.route, GET, Retrying(), Pace(Hedging())))
+        assert isinstance(fresh, Send)
+        assert fresh.hedge is None
+
+    def test_only_what_may_be_repeated_is_hedged(self) -> None:
+        """A request that counts twice is never sent twice."""
+        assert self.late(POST)[2].hedge is None
+        assert self.late(Ask(True, replayable=False))[2].hedge is None
+
+    def test_it_goes_to_another_endpoint_or_nowhere(self) -> None:
+        """The same one would be as slow."""
+        _, _, step = self.late()
+        assert step.hedge is not None
+        second = step.hedge.board()
+        assert second is not None
+        assert second.member is not step.flight.member
+        _, _, alone = self.late(count=1)
+        assert alone.hedge is not None
+        assert alone.hedge.board() is None
+
+    def test_it_takes_from_the_budget_of_retries(self) -> None:
+        """When that is used up, nothing is sent twice."""
+        line, _, step = self.late()
+        assert step.hedge is not None
+        while line.budget.take(line.clock.now):
+            pass
+        assert step.hedge.board() is None
+
+    def test_the_loser_is_charged_with_nothing(self) -> None:
+        """Neither in flight nor as a failure."""
+        _, flow, step = self.late()
+        assert step.hedge is not None
+        second = step.hedge.board()
+        assert second is not None
+        with pytest.raises(StopIteration) as end:
+            flow.send(Raced(((second, OK),)))
+        assert [each.result for each in end.value.value] == ["status 200"]
+        assert (step.flight.member.in_flight, second.member.in_flight) == (0, 1)
+        assert step.flight.member.standing.failures == 0
+        assert step.flight.member.standing.window.all == 0
+
+    def test_a_hedge_is_one_of_the_attempts(self) -> None:
+        """Two more are two more."""
+        _, flow, step = self.late()
+        assert step.hedge is not None
+        second = step.hedge.board()
+        assert second is not None
+        third = flow.send(Raced(((step.flight, BROKEN), (second, Answered(503)))))
+        assert isinstance(third, Send)
+        assert third.hedge is None
+        with pytest.raises(StopIteration) as end:
+            flow.send(Answered(503))
+        assert [t.result for t in end.value.value] == ["broken", "status 503", "status 503"]
+
+    def test_breaking_it_off_ends_both(self) -> None:
+        """Nothing stays under way."""
+        line, flow, step = self.late()
+        assert step.hedge is not None
+        assert step.hedge.board() is not None
+        flow.close()
+        assert sum(m.in_flight for m in line.pool.members) == 0
+
+
+def test_what_was_broken_off_counts_with_the_time_that_it_took() -> None:
+    """Else ever more requests would look late."""
+    pace = Pace(Hedging(part=0.5, least=4, span=8))
+    for _ in range(4):
+        pace.note(0.1)
+    assert pace.late_s == 0.1
+    for _ in range(12):
+        pace.note(0.3)
+    assert pace.late_s == 0.3
 
 
 def test_an_error_of_everybody_is_not_waited_for() -> None:

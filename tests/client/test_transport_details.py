@@ -165,10 +165,25 @@ def test_an_aimed_request_differs_in_host_and_port_only(url: str, server: Server
     """Method, path, query, headers and scheme are the caller's."""
     request = httpx.Request("PUT", url, headers={"a": "b"}, content=b"body")
     for _ in range(2):
-        aimed = kit_of(request).aimed(request, server.endpoint, 2.0, 0.5)
+        aimed = kit_of(request).aimed(request, server.endpoint, 0.5, None)
         assert (aimed.url.host, aimed.url.port) == ("127.0.0.1", server.port)
         assert (aimed.url.scheme, aimed.url.raw_path) == (request.url.scheme, request.url.raw_path)
         assert aimed.headers == request.headers
         assert (aimed.method, aimed.stream) == (request.method, request.stream)
         assert aimed.extensions["timeout"]["connect"] == 0.5
         assert "timeout" not in request.extensions
+
+
+def test_timeouts_shrink_until_the_headers_are_there(server: Server) -> None:
+    """Each phase gets what is left by then; the body has the caller's time again."""
+    given = {"connect": 5.0, "write": 5.0, "read": 1.5, "pool": None}
+    request = httpx.Request("GET", "http://web/", extensions={"timeout": given})
+    left = iter([2.0, 1.0, 0.2, -1.0])
+    kit = kit_of(request)
+    aimed = kit.aimed(request, server.endpoint, 0.5, lambda: next(left))
+    timeout = aimed.extensions["timeout"]
+    phases = ("connect", "write", "read")
+    assert [timeout.get(phase, None) for phase in phases] == [0.5, 1.0, 0.2]
+    assert 0 < timeout.get("pool", None) < 0.01
+    kit.arrived(aimed)
+    assert [timeout.get(phase, None) for phase in phases] == [0.5, 5.0, 1.5]

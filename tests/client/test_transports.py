@@ -15,11 +15,22 @@ import pytest
 
 from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Resolver
 from discovery.balancing.latency import Latency
+from discovery.balancing.member import Member
 from discovery.balancing.round_robin import RoundRobin
-from discovery.errors import AttemptsFailed, DiscoveryError, NoEndpoints, UnknownService
+from discovery.client.kits import Kit
+from discovery.client.pace import Hedging
+from discovery.errors import (
+    AttemptsFailed,
+    DeadlinePassed,
+    DiscoveryError,
+    NoEndpoints,
+    NotReady,
+    UnknownService,
+)
+from discovery.model import Observation
 from discovery.sources.base import FixedSource
-from tests.client.servers import Server, blackhole, service_of, source_of
-from tests.made import FakeClock, observed, reading, service
+from tests.client.servers import Dripping, Server, blackhole, service_of, source_of
+from tests.made import FakeClock, HeldSource, observed, reading, service
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*httpx.*:DeprecationWarning")
 
@@ -106,8 +117,45 @@ Servers = Callable[[int], list[Server]]
 Resolve = Callable[..., Resolver]
 
 
+def members(resolver: Resolver) -> list[Member]:
+    return [m for pool in resolver._balancer.pools for m in pool.members]
+
+
 def in_flight(resolver: Resolver) -> int:
-    return sum(m.in_flight for pool in resolver._balancer.pools for m in pool.members)
+    return sum(m.in_flight for m in members(resolver))
+
+
+def inners(transport: Any) -> list[Any]:
+    return [inner for use in transport._uses.values() for inner in use.inners]
+
+
+def active(transport: Any) -> list[Any]:
+    """The connections to endpoints that are taken for something."""
+    pools = [inner._pool for inner in inners(transport)]
+    return [c for pool in pools for c in pool.connections if not (c.is_idle() or c.is_closed())]
+
+
+def following(caller: Caller, act: Callable[[], object]) -> Callable[[], Any]:
+    """Makes inner transports that act between an answer's headers and the next attempt."""
+    base: Any = caller.module.AsyncHTTPTransport if caller.is_async else caller.module.HTTPTransport
+
+    class Following(base):  # type: ignore[misc]  # the base is only known here
+        def handle_request(self, request: Any) -> Any:
+            answer = super().handle_request(request)
+            act()
+            return answer
+
+        async def handle_async_request(self, request: Any) -> Any:
+            answer = await super().handle_async_request(request)
+            await asyncio.to_thread(act)
+            return answer
+
+    return Following
+
+
+def vanish(source: FixedSource, resolver: Resolver, empty: Observation) -> None:
+    source.say(empty)
+    resolver.refresh()
 
 
 class TestWhatIsSent:
@@ -233,16 +281,16 @@ class TestFailures:
             caller.use(resolve(FixedSource(observed(reading(both)))), connect_s=0.1)
             assert [caller("GET", "http://web/", timeout=30).text for _ in range(3)] == ["0"] * 3
 
-    def test_two_refusals_eject(self, caller: Caller, servers: Servers, resolve: Resolve) -> None:
+    def test_five_failures_eject(self, caller: Caller, servers: Servers, resolve: Resolve) -> None:
         """And the resolver says so."""
         *good, bad = servers(3)
         resolver = resolve(source_of(*good, bad))
         caller.use(resolver)
-        bad.refuse()
-        for _ in range(8):
-            caller("GET", "http://web/")
+        bad.status = 500
+        while len(bad.got) < 5:
+            assert caller("GET", "http://web/").status_code == 200
         assert f"127.0.0.1:{bad.port}: 0 in flight" in repr(resolver)
-        assert "ejected: 2 refusals in a row" in repr(resolver)
+        assert "ejected: 5 failures in a row" in repr(resolver)
 
     def test_when_all_fail_the_error_is_the_clients_own_and_carries_ours(
         self, caller: Caller, servers: Servers, resolve: Resolve
@@ -270,6 +318,94 @@ class TestFailures:
         answer = caller("GET", "http://web/")
         assert (answer.status_code, answer.text in "01") == (503, True)
         assert sum(len(s.got) for s in two) == 3
+        assert active(caller.transport) == []
+
+    def test_a_request_that_cannot_be_sent_is_nobodys_failure(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """Its own fault is tried once, and ejects nobody."""
+        two = servers(2)
+        resolver = resolve(source_of(*two))
+        caller.use(resolver)
+        for _ in range(6):
+            with pytest.raises(caller.module.LocalProtocolError) as caught:
+                caller("GET", "http://web/", headers={"x-bad": "a\nb"})
+            assert isinstance(caught.value.__cause__, AttemptsFailed)
+            assert len(caught.value.__cause__.attempts) == 1
+        assert [m.standing.failures for m in members(resolver)] == [0, 0]
+        assert (in_flight(resolver), active(caller.transport)) == (0, [])
+
+    def test_where_no_connection_is_free_nothing_was_sent(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """So that even a POST may go elsewhere, and the endpoint is not to blame."""
+        two = servers(2)
+        for server in two:
+            server.size = 1_000_000
+        resolver = resolve(source_of(*two))
+        module = caller.module
+        kind = module.AsyncHTTPTransport if caller.is_async else module.HTTPTransport
+        caller.use(resolver, inner=lambda: kind(limits=module.Limits(max_connections=1)))
+        response = caller.open("http://web/")
+        timeout = module.Timeout(3.0, pool=0.05)
+        for _ in range(2):
+            assert caller("POST", "http://web/", timeout=timeout).status_code == 200
+        assert sorted(len(s.got) for s in two) == [1, 2]
+        assert [m.standing.failures for m in members(resolver)] == [0, 0]
+        caller.finish(response)
+        assert active(caller.transport) == []
+
+    def test_an_error_is_an_answer_where_the_service_went_to_zero(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """There is nobody else to ask, and it is not lost."""
+        (one,) = servers(1)
+        one.status = 503
+        source = source_of(one)
+        resolver = resolve(source)
+        resolver.endpoints("web")
+        empty = observed(reading(replace(service_of(one), endpoints=()), explained=True))
+        caller.use(resolver, inner=following(caller, lambda: vanish(source, resolver, empty)))
+        answer = caller("GET", "http://web/")
+        assert (answer.status_code, answer.text) == (503, "0")
+        assert len(one.got) == 1
+        assert (in_flight(resolver), active(caller.transport)) == (0, [])
+
+    def test_an_answer_that_is_not_handed_on_is_closed(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """Whatever goes wrong between its headers and the caller."""
+        (one,) = servers(1)
+        resolver = resolve(source_of(one))
+
+        def broken_clock() -> float:
+            raise ZeroDivisionError
+
+        caller.use(resolver, clock=broken_clock)
+        with pytest.raises(ZeroDivisionError):
+            caller("GET", "http://web/")
+        assert (in_flight(resolver), active(caller.transport)) == (0, [])
+
+    @pytest.mark.parametrize("deadline_s", [0, -1.0])
+    def test_without_time_nothing_is_sent(
+        self, caller: Caller, servers: Servers, resolve: Resolve, deadline_s: float
+    ) -> None:
+        """No time is not the same as any time."""
+        (one,) = servers(1)
+        caller.use(resolve(source_of(one)))
+        caller("GET", "http://web/")
+        with pytest.raises(caller.module.ConnectTimeout) as caught:
+            caller("GET", "http://web/", extensions={"deadline_s": deadline_s})
+        assert isinstance(caught.value.__cause__, DeadlinePassed)
+        assert len(one.got) == 1
+
+    def test_a_deadline_includes_the_look_up(self, caller: Caller, resolve: Resolve) -> None:
+        """A first load may take longer than a request has."""
+        source = HeldSource(observed(reading(service("web", 1))))
+        caller.use(resolve(source))
+        with pytest.raises(caller.module.ConnectTimeout) as caught:
+            caller("GET", "http://web/", extensions={"deadline_s": 0.05})
+        assert isinstance(caught.value.__cause__, NotReady)
 
     @pytest.mark.parametrize(
         ("url", "cause"), [("http://wbe/", UnknownService), ("http://empty/", NoEndpoints)]
@@ -296,9 +432,9 @@ class TestInFlight:
         resolver = resolve(source_of(one))
         caller.use(resolver)
         response = caller.open("http://web/")
-        assert in_flight(resolver) == 1
+        assert (in_flight(resolver), len(active(caller.transport))) == (1, 1)
         caller.finish(response)
-        assert in_flight(resolver) == 0
+        assert (in_flight(resolver), active(caller.transport)) == (0, [])
 
     def test_a_body_that_is_lost_unread_does_not_count(
         self, caller: Caller, servers: Servers, resolve: Resolve
@@ -323,7 +459,7 @@ class TestInFlight:
         caller.use(resolver)
         with pytest.raises(caller.module.RemoteProtocolError):
             caller("POST", "http://web/")
-        assert in_flight(resolver) == 0
+        assert (in_flight(resolver), active(caller.transport)) == (0, [])
 
     def test_what_an_endpoint_leaves_behind_is_closed(
         self, caller: Caller, servers: Servers, resolve: Resolve
@@ -338,9 +474,39 @@ class TestInFlight:
         source.say(observed(reading(service_of(new))))
         resolver.refresh()
         assert caller("GET", "http://web/").text == "1"
-        assert len(caller.transport._inners) == 2
+        assert len(inners(caller.transport)) == 2
         caller.finish(response)
-        assert len(caller.transport._inners) == 1
+        assert len(inners(caller.transport)) == 1
+
+    def test_what_nothing_is_under_way_on_is_closed_by_a_later_request(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """An endpoint that left takes its connections along."""
+        old, new = servers(2)
+        source = source_of(old)
+        resolver = resolve(source)
+        caller.use(resolver)
+        caller("GET", "http://web/")
+        (inner,) = inners(caller.transport)
+        assert len(inner._pool.connections) == 1
+        source.say(observed(reading(service_of(new))))
+        resolver.refresh()
+        for _ in range(2):  # the first has the pool know
+            caller("GET", "http://web/")
+        assert inner not in inners(caller.transport)
+        assert inner._pool.connections == []
+
+    def test_a_body_that_breaks_off_is_a_failure(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """However well its headers looked."""
+        (one,) = servers(1)
+        one.broken_body = True
+        resolver = resolve(source_of(one))
+        caller.use(resolver)
+        with pytest.raises(caller.module.RemoteProtocolError):
+            caller("GET", "http://web/")
+        assert members(resolver)[0].standing.failures == 1
 
 
 def test_cancelling_ends_the_flight(servers: Servers, resolve: Resolve) -> None:
@@ -356,8 +522,148 @@ def test_cancelling_ends_the_flight(servers: Servers, resolve: Resolve) -> None:
 
     asyncio.run(ask())
     assert in_flight(resolver) == 0
-    (member,) = resolver._balancer.pools[0].members
-    assert member.standing.failures == 0
+    assert members(resolver)[0].standing.failures == 0
+
+
+def test_cancelling_does_not_stop_what_is_being_closed(servers: Servers, resolve: Resolve) -> None:
+    """A request that is broken off while it tidies up leaves nothing half closed."""
+    old, new = servers(2)
+    source = source_of(old)
+    resolver = resolve(source)
+
+    async def run() -> None:
+        began, go, closed = asyncio.Event(), asyncio.Event(), list[Any]()
+
+        class Slow(httpx.AsyncHTTPTransport):
+            async def aclose(self) -> None:
+                began.set()
+                await go.wait()
+                await super().aclose()
+                closed.append(self)
+
+        transport = AsyncDiscoveryTransport(resolver, inner=Slow)
+        async with httpx.AsyncClient(transport=transport) as client:
+            await client.get("http://web/")
+            (left,) = inners(transport)
+            source.say(observed(reading(service_of(new))))
+            await resolver.arefresh()
+            await client.get("http://web/")  # has the pool know
+            asking = asyncio.create_task(client.get("http://web/"))
+            await asyncio.wait_for(began.wait(), 30)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            go.set()
+        assert left in closed
+
+    asyncio.run(run())
+
+
+def test_a_deadline_is_kept_in_an_event_loop_whatever_the_server_does(resolve: Resolve) -> None:
+    """Each octet of a head that comes one by one is in time, and all of them are not."""
+    with Dripping() as server:
+        known = replace(service_of(), endpoints=(server.endpoint,))
+        resolver = resolve(FixedSource(observed(reading(known))))
+
+        async def ask() -> None:
+            transport = AsyncDiscoveryTransport(resolver, deadline_s=0.3)
+            async with httpx.AsyncClient(transport=transport, timeout=30.0) as client:
+                with pytest.raises(httpx.ReadTimeout, match="deadline") as caught:
+                    await client.get("http://web/")
+                assert isinstance(caught.value.__cause__, AttemptsFailed)
+                assert active(transport) == []
+
+        asyncio.run(ask())
+        assert in_flight(resolver) == 0
+
+
+def test_what_is_late_is_asked_elsewhere_too(servers: Servers, resolve: Resolve) -> None:
+    """The first answer is taken, and whoever lost is charged with nothing."""
+    two = servers(2)
+    resolver = resolve(source_of(*two))
+
+    async def ask() -> None:
+        transport = AsyncDiscoveryTransport(resolver, hedging=Hedging(least=4))
+        async with httpx.AsyncClient(transport=transport, timeout=30.0) as client:
+            for _ in range(4):
+                await client.get("http://web/")
+            two[0].hung = True
+            assert {(await client.get("http://web/")).text for _ in range(2)} == {"1"}
+            assert active(transport) == []
+
+    asyncio.run(ask())
+    assert len(two[0].got) > 2
+    assert in_flight(resolver) == 0
+    assert [m.standing.failures for m in members(resolver)] == [0, 0]
+
+
+def test_of_two_that_race_a_failure_waits_for_the_other(servers: Servers, resolve: Resolve) -> None:
+    """A late answer is better than a quick error."""
+    two = servers(2)
+    resolver = resolve(source_of(*two))
+
+    async def ask() -> None:
+        transport = AsyncDiscoveryTransport(resolver, hedging=Hedging(least=4))
+        async with httpx.AsyncClient(transport=transport, timeout=30.0) as client:
+            for _ in range(4):
+                await client.get("http://web/")
+            two[0].hung, two[1].status = True, 503
+            asking = asyncio.create_task(client.get("http://web/"))
+            await asyncio.to_thread(two[1].arrived, 3)
+            two[0].hung = False
+            two[0].let_go()
+            assert (await asking).text == "0"
+            assert active(transport) == []
+
+    asyncio.run(ask())
+    assert in_flight(resolver) == 0
+
+
+def test_breaking_off_a_race_ends_both(servers: Servers, resolve: Resolve) -> None:
+    """Neither stays under way."""
+    two = servers(2)
+    resolver = resolve(source_of(*two))
+
+    async def ask() -> None:
+        transport = AsyncDiscoveryTransport(resolver, hedging=Hedging(least=4))
+        async with httpx.AsyncClient(transport=transport, timeout=30.0) as client:
+            for _ in range(4):
+                await client.get("http://web/")
+            for server in two:
+                server.hung = True
+            asking = asyncio.create_task(client.get("http://web/"))
+            for server in two:
+                await asyncio.to_thread(server.arrived, 3)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            assert active(transport) == []
+
+    asyncio.run(ask())
+    assert in_flight(resolver) == 0
+
+
+def test_who_comes_first_at_once_shares_what_is_made(servers: Servers, resolve: Resolve) -> None:
+    """Two threads' first requests end up with the same inner transports."""
+    transport = DiscoveryTransport(resolve(source_of(*servers(1))))
+    request = httpx.Request("GET", "http://web/")
+    others = []
+
+    def make(kit: Kit) -> Any:
+        others.append(transport._use(request, transport._made))
+        return transport._made(kit)
+
+    assert transport._use(request, make) is others[0]
+    transport.close()
+
+
+def test_one_transport_serves_both_modules(servers: Servers, resolve: Resolve) -> None:
+    """Each client gets answers of its own kind."""
+    transport = DiscoveryTransport(resolve(source_of(*servers(1))))
+    one, other = httpx.Client(transport=transport), httpx2.Client(transport=transport)  # type: ignore[arg-type]  # what it asks for is there
+    with one, other:
+        assert isinstance(one.get("http://web/"), httpx.Response)
+        assert isinstance(other.get("http://web/"), httpx2.Response)
 
 
 def test_threads_may_share_a_transport(servers: Servers, resolve: Resolve) -> None:
