@@ -1,11 +1,11 @@
 """A resolver by hand for the tests of forwarding: what it says is the test's to decide."""
 
+import contextlib
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dns.message
@@ -23,6 +23,7 @@ class Resolver:
 
     def __init__(self, says: Says) -> None:
         self._says = says
+        self._closing = False
         self.asked: list[dns.message.Message] = []
         self.ports: list[int] = []
         self._udp, self._tcp = bound_pair("127.0.0.1", 0)
@@ -37,9 +38,10 @@ class Resolver:
 
     def close(self) -> None:
         """Stop, and give the port back."""
+        self._closing = True
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self.address)
-        with socket.create_connection(self.address):
+        with socket.create_connection(self.address, timeout=30.0):
             pass
         for thread in self._threads:
             thread.join()
@@ -63,13 +65,12 @@ class Resolver:
     def _streams(self) -> None:
         while True:
             sock, client = self._tcp.accept()
-            with sock:
-                try:
-                    octets = received(sock)
-                except EOFError:
-                    return
-                for reply in self._replies(octets, client[1], True):
+            # A client that gave up is no reason to stop; the waker is one.
+            with sock, contextlib.suppress(EOFError, ConnectionError):
+                for reply in self._replies(received(sock), client[1], True):
                     sock.sendall(framed(reply))
+            if self._closing:
+                return
 
 
 def open_to(address: tuple[str, int]) -> int:
@@ -88,7 +89,7 @@ def until(holds: Callable[[], bool], patience_s: float = 30.0) -> None:
         threading.Event().wait(0.005)
 
 
-@contextmanager
+@contextlib.contextmanager
 def resolving(says: Says) -> Iterator[Resolver]:
     """A resolver that is gone afterwards."""
     resolver = Resolver(says)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -199,12 +200,20 @@ def test_a_client_that_cannot_be_reached_is_told_of() -> None:
 
 def test_a_thousand_in_flight_leave_nothing_behind() -> None:
     """Closing ends the thread, and every socket with it."""
-    with silent() as upstream:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        address = deaf.getsockname()
         before = len(os.listdir("/proc/self/fd"))
-        with Asking(upstream, max_sockets=1_000) as asking:
+        it = Forwarder({"": [address]}, Listeners(), max_sockets=1_000)
+        it.start()
+        try:
             for n in range(1_000):
-                asking.ask(f"n{n}.example")
-            until(lambda: open_to(upstream.address) == 1_000)
-        assert open_to(upstream.address) == 0
+                octets = packet(question(f"n{n}.example"))
+                it.ask(wire.read(octets), octets, lambda _: None)
+            until(lambda: open_to(address) > 500)
+            assert repr(it) == "<Forwarder 1000 questions waiting>"
+        finally:
+            it.close()
+        assert open_to(address) == 0
         assert len(os.listdir("/proc/self/fd")) == before
         assert "dns-forward" not in {thread.name for thread in threading.enumerate()}
