@@ -141,6 +141,9 @@ class _Listener:
         except OSError as error:
             own = error.errno in _OWN_FAULTS
             return Failed("abandoned" if own else outcome_of(error), sent=False)
+        # A kernel accepts for a busy task and for an idle one alike, so the time tells nothing of
+        # it; nor would that of its answers, as errors come fast. Fewest connections decide.
+        step.flight.end("answer", step.flight.began_at)
         link.join(connection, step.flight)
         return _CONNECTED
 

@@ -359,6 +359,26 @@ def test_a_client_that_breaks_off_is_noticed_while_nothing_is_read(world: World)
     assert world.until(lambda: world.upstreams.connections == world.in_flight() == 0)
 
 
+@pytest.mark.parametrize("way", ["held back", "ended"])
+def test_waiting_costs_no_cpu(world: World, way: str) -> None:
+    """Neither for a slow reader, nor for what was left by both and is still to be read."""
+    (echo,) = world.echoes(1, deaf=True)
+    world.listen(echo)
+    connection = world.connect()
+    connection.settimeout(0.5)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            connection.send(b"x" * 1_000_000)
+    if way == "ended":
+        echo.open[0].shutdown(socket.SHUT_WR)
+        connection.shutdown(socket.SHUT_WR)
+        assert read(connection, 2) == b"0"
+    clock = time.pthread_getcpuclockid(world.upstreams._thread.ident or 0)
+    began = time.clock_gettime(clock)
+    threading.Event().wait(1.0)
+    assert time.clock_gettime(clock) - began < 0.3
+
+
 def test_connecting_is_tried_elsewhere(world: World) -> None:
     """A client notices nothing of an endpoint that refuses."""
     good, bad = world.echoes(2)
