@@ -10,52 +10,19 @@ import random
 import resource
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import httpx
 
-from discovery import AsyncDiscoveryTransport, DiscoveryTransport, FixedSource, Resolver
-from discovery.client.upstreams import Upstreams
-from discovery.model import ClusterReading, Endpoint, Observation, Port, Service
-from discovery.settings import Address, Upstream
-from tests.bench.echo import ECHO, REQUEST
-from tests.bench.results import write_section
+from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Resolver
+from tests.bench.echo import resolver_of, servers
+from tests.bench.proxies import listener
+from tests.bench.results import Row, write_section
 
 ROUNDS = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    value: str
-    goal: str = ""
-    holds: bool | None = None
-
-    def __str__(self) -> str:
-        verdict = "" if self.holds is None else ("holds" if self.holds else "missed")
-        return f"| {self.name} | {self.value} | {self.goal} | {verdict} |"
-
-
-def resolver_of(*ports: int) -> Resolver:
-    """A resolver that knows the service `web` with endpoints on these ports of loopback."""
-    endpoints = tuple(
-        Endpoint("127.0.0.1", port, container_port=80, task_arn=f"task/{n}", service="web")
-        for n, port in enumerate(ports)
-    )
-    known = Service("web", "demo", endpoints=endpoints, ports=(Port(80),), default_port=Port(80))
-    now = time.time()
-    reading = ClusterReading("demo", (known,), complete=True)
-    return Resolver(source=FixedSource(Observation(now, (reading,))))
 
 
 def per_call_us(call: Callable[[], object], times: int) -> float:
@@ -80,31 +47,6 @@ def picks() -> Iterator[Row]:
                     member.sample(0.01 + 0.001 * random.random(), time.monotonic())
             took_us = per_call_us(lambda: resolver.pick("web"), 20_000)
         yield Row(f"a pick of {count:,} endpoints", f"{took_us:.2f} µs", "≤ 2.5", took_us <= 2.5)
-
-
-@contextlib.contextmanager
-def servers(count: int) -> Iterator[tuple[list[int], Callable[[], int]]]:
-    """One process that answers on so many ports, and how many connections it has taken."""
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", ECHO, str(count)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        to, back = process.stdin, process.stdout
-        ports = [int(port) for port in back.readline().split()]
-
-        def taken() -> int:
-            to.write("?\n")
-            to.flush()
-            return int(back.readline())
-
-        try:
-            yield ports, taken
-        finally:
-            process.terminate()
 
 
 def requests() -> Iterator[Row]:
@@ -225,97 +167,6 @@ def _abuse_loop(resolver: Resolver, count: int) -> None:
             await asyncio.gather(*(work(client) for _ in range(10)))
 
     asyncio.run(all_of_it())
-
-
-@contextlib.contextmanager
-def through_ours(port: int) -> Iterator[int]:
-    """Our listener in a process of its own, as the sidecar is one."""
-    program = "from tests.bench.balancing import serve; import sys; serve(int(sys.argv[1]))"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(port)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
-
-
-def serve(port: int) -> None:
-    """Listen for one service until ended."""
-    with resolver_of(port) as resolver:
-        listeners = Upstreams(resolver, [Upstream("web", Address("127.0.0.1", 0))])
-        listeners.start()
-        print(listeners.addresses[0].port, flush=True)
-        threading.Event().wait()
-
-
-@contextlib.contextmanager
-def through_haproxy(port: int) -> Iterator[int]:
-    """HAProxy in TCP mode, one thread."""
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        mine = free.getsockname()[1]
-        free.close()
-        config = Path(folder, "haproxy.cfg")
-        config.write_text(
-            "global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 1s\n"
-            "  timeout client 1m\n  timeout server 1m\n"
-            f"listen web\n  bind 127.0.0.1:{mine}\n  server one 127.0.0.1:{port}\n"
-        )
-        with subprocess.Popen(["haproxy", "-db", "-f", str(config)]) as process:
-            time.sleep(0.5)
-            try:
-                yield mine
-            finally:
-                process.terminate()
-
-
-def listener() -> Iterator[Row]:
-    """A round trip and bytes through the upstream's port, beside none and, if here, HAProxy."""
-    ways: dict[str, Callable[[int], Any]] = {
-        "no listener": contextlib.nullcontext,
-        "our listener": through_ours,
-    }
-    if any(os.access(Path(p, "haproxy"), os.X_OK) for p in os.environ["PATH"].split(os.pathsep)):
-        ways["HAProxy"] = through_haproxy
-    with servers(1) as ((port,), _):
-        for title, way in ways.items():
-            with way(port) as entry:
-                took_us, rate = _round_trips(entry), _bulk_mb_s(entry)
-                fresh_us = _fresh_us(entry)
-            yield Row(
-                f"{title}: round trip, new connection and round trip, bulk",
-                f"{took_us:.0f} µs, {fresh_us:.0f} µs, {rate:.0f} MB/s",
-            )
-
-
-def _round_trips(port: int) -> float:
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return per_round(lambda: _ask(connection), 3_000)
-
-
-def _fresh_us(port: int) -> float:
-    def fresh() -> None:
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            _ask(connection)
-
-    return per_round(fresh, 1_000)
-
-
-def _ask(connection: socket.socket) -> None:
-    connection.sendall(REQUEST)
-    assert connection.recv(65_536)
-
-
-def _bulk_mb_s(port: int, size: int = 256_000_000) -> float:
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"GET /bulk/%d HTTP/1.1\r\n\r\n" % size)
-        began, left = time.perf_counter(), size
-        while left > 0:
-            left -= len(connection.recv(1 << 18))
-        return size / 1e6 / (time.perf_counter() - began)
 
 
 def main() -> None:

@@ -1,6 +1,15 @@
 """The server that balancing is measured against: one thread, many ports, and no more HTTP than
 needed."""
 
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from discovery import FixedSource, Resolver
+from discovery.model import ClusterReading, Endpoint, Observation, Port, Service
+
 REQUEST = b"GET / HTTP/1.1\r\nhost: web\r\n\r\n"
 
 # Runs with `python -S -c`: prints its ports, and for each line it reads how many connections came.
@@ -77,3 +86,40 @@ while True:
         else:
             read(selector, key.fileobj)
 """
+
+
+def resolver_of(*ports: int) -> Resolver:
+    """A resolver that knows the service `web` with endpoints on these ports of loopback."""
+    endpoints = tuple(
+        Endpoint("127.0.0.1", port, container_port=80, task_arn=f"task/{n}", service="web")
+        for n, port in enumerate(ports)
+    )
+    known = Service("web", "demo", endpoints=endpoints, ports=(Port(80),), default_port=Port(80))
+    now = time.time()
+    reading = ClusterReading("demo", (known,), complete=True)
+    return Resolver(source=FixedSource(Observation(now, (reading,))))
+
+
+@contextlib.contextmanager
+def servers(count: int) -> Iterator[tuple[list[int], Callable[[], int]]]:
+    """One process that answers on so many ports, and how many connections it has taken."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", ECHO, str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        to, back = process.stdin, process.stdout
+        ports = [int(port) for port in back.readline().split()]
+
+        def taken() -> int:
+            to.write("?\n")
+            to.flush()
+            return int(back.readline())
+
+        try:
+            yield ports, taken
+        finally:
+            process.terminate()

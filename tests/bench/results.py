@@ -2,10 +2,25 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = "# What was measured\n\nEach section is written by the benchmark that it names.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    value: str
+    goal: str = ""
+    holds: bool | None = None
+
+    def __str__(self) -> str:
+        verdict = "" if self.holds is None else ("holds" if self.holds else "missed")
+        return f"| {self.name} | {self.value} | {self.goal} | {verdict} |"
 
 
 def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:
