@@ -18,13 +18,14 @@ from discovery.errors import AddressUnusable
 from discovery.events import Listeners
 from discovery.settings import Address, Settings
 from discovery.sidecar.app import Answers, application
+from discovery.sidecar.garbage import Garbage
 from discovery.sidecar.listening import HttpServer, unusable
 from discovery.sidecar.resolvers import Resolvers
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import Source
 
-# The DNS thread waits this long for a thread that computes; the default of 5 ms is felt.
-SWITCH_INTERVAL_S = 0.0005
+# The DNS thread waits this long for each thread that computes; the default of 5 ms is felt.
+SWITCH_INTERVAL_S = 0.0001
 
 
 class Sidecar:
@@ -45,6 +46,8 @@ class Sidecar:
         listeners = listeners or Listeners()
         self._settings = settings
         self._draining = False
+        self._garbage = Garbage()
+        listeners.subscribe(self._garbage)
         self.resolver = Resolver(
             source=source, settings=settings, whole=True, listeners=listeners, clock=clock
         )
@@ -98,6 +101,7 @@ class Sidecar:
     def start(self) -> None:
         """Bind, begin to read, and return. Raises `AddressUnusable`."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._garbage.start()
         try:
             self._bind(self._settings.dns, "--dns", self._dns.start)
             self._dns_bound = True
@@ -121,6 +125,7 @@ class Sidecar:
         self._dns.close()
         self._dns_bound = False
         self.resolver.close()
+        self._garbage.close()
 
     def _bind(self, address: Address, flag: str, start: Callable[[], object]) -> None:
         try:
