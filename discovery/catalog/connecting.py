@@ -41,7 +41,8 @@ def connected(
     waiting = deque(dict.fromkeys(places))
     found: dict[Place, Outcome] = {}
     ends_at = time.monotonic() + within_s
-    with selectors.DefaultSelector() as selector:
+    # `poll`, which takes no descriptor of its own, unlike the default.
+    with getattr(selectors, "PollSelector", selectors.SelectSelector)() as selector:
         try:
             while waiting or selector.get_map():
                 _begin(waiting, selector, found, at_once, timeout_s)
