@@ -220,6 +220,13 @@ def order(value: object) -> Literal["balanced", "weighted", "stable"]:
     return value
 
 
+def enable(value: object) -> Literal["all", "tagged"]:
+    """Which services have endpoints."""
+    if value not in ("all", "tagged"):
+        raise ValueError("all or tagged")
+    return value
+
+
 def _upstream(item: str) -> Upstream:
     name, equals, where = item.partition("=")
     if not equals or not name.strip():
@@ -321,6 +328,12 @@ class Settings:
     )
     dns_order: Literal["balanced", "weighted", "stable"] = _setting(
         "balanced", "dns_order", order, "order of records in DNS answers"
+    )
+    enable: Literal["all", "tagged"] = _setting(
+        "all", "enable", enable, "all services, or those tagged ecs-discovery.enable = true only"
+    )
+    overrides: str | None = _setting(
+        None, "overrides", text, "TOML file of what is decided by hand, read again when it changes"
     )
     lame_duck_s: float = _setting(
         5.0, "lame_duck", duration, "how long answers go on after SIGTERM"

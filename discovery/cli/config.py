@@ -53,6 +53,8 @@ def _plain(value: object) -> object:
 
 def _shown(value: object) -> str | None:
     """A value as a person reads it; durations are in seconds."""
+    if value is None:
+        return None
     if isinstance(value, tuple):
         return ", ".join(filter(None, map(_shown, value))) or None
     if isinstance(value, ClusterSettings):

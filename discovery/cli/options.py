@@ -13,7 +13,16 @@ from discovery.cli.layers import CONFIG_VARIABLE, given
 from discovery.settings import boolean, declared, variable
 
 Command = Callable[..., Any]
-FINDING = ("clusters", "source", "zone", "ip_family", "public_addresses", "boot_check")
+FINDING = (
+    "clusters",
+    "source",
+    "zone",
+    "ip_family",
+    "public_addresses",
+    "boot_check",
+    "enable",
+    "overrides",
+)
 SERVING = tuple(declaration.metadata["key"] for declaration in declared())
 _METAVARS = {
     "clusters": "NAME",
@@ -27,6 +36,8 @@ _METAVARS = {
     "upstreams": "NAME=ADDR:PORT",
     "forward": "[ZONE=]ADDR",
     "dns_clients": "NETWORK",
+    "enable": "all|tagged",
+    "overrides": "FILE",
     "dns_order": "balanced|weighted|stable",
     "probes": "[PATTERN=]PROBE",
     "probe_rise": "COUNT",

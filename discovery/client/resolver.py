@@ -11,6 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -33,7 +34,9 @@ from discovery.errors import BadSetting, NoEndpoints
 from discovery.events import Listeners
 from discovery.health.ejection import Outcome
 from discovery.health.evidence import Rules
-from discovery.model import Endpoint, Identity, Service, Snapshot
+from discovery.model import Change, Endpoint, Identity, Service, Snapshot
+from discovery.names import parse
+from discovery.overrides.watch import ByHand
 from discovery.settings import ClusterSettings, Settings, clusters
 from discovery.sources.base import Source
 
@@ -71,6 +74,9 @@ class Resolver:
     ) -> None:
         settings = _configured(settings or Settings(), cluster)
         listeners = listeners or Listeners()
+        by_hand = ByHand(
+            settings.overrides, settings.enable, settings.zone, listeners=listeners, clock=clock
+        )
         source = settings.source if source is None else source
         self._title = source if isinstance(source, str) else type(source).__name__
         if isinstance(source, str):
@@ -87,14 +93,20 @@ class Resolver:
             stale_limit_s=settings.stale_limit_s,
             listeners=listeners,
             bell=self._bell,
-            adjustments=[checks.adjusted],
+            adjustments=[checks.adjusted, by_hand.adjusted],
             clock=clock,
         )
         timing = Timing(
             self._random, settings.interval_s, settings.negative_ttl_s, clock, monotonic
         )
         self._refresher = refresher = Refresher(
-            source, self._catalog, timing, whole=whole, listeners=listeners, checks=checks
+            source,
+            self._catalog,
+            timing,
+            whole=whole,
+            listeners=listeners,
+            checks=checks,
+            by_hand=by_hand,
         )
 
         def missed(endpoint: Endpoint, outcome: Outcome) -> None:
@@ -210,6 +222,18 @@ class Resolver:
         if found is not None:
             endpoints = found.endpoints()
             self._pool(found).take(endpoints, self._balancer.clock())
+
+    def history(self, name: str) -> tuple[Change, ...]:
+        """The last changes of that service, the oldest first; never waits.
+
+        They are those that this process saw, and outlive the service. Empty for what it has not
+        looked for. Raises `BadName`.
+        """
+        labels = self.snapshot.labels
+        wanted = parse(name, labels, self.zone)
+        history = self._catalog.history
+        keys = history.named(wanted.cluster, wanted.service)
+        return tuple(sorted((c for key in keys for c in history.of(key)), key=attrgetter("at")))
 
     def usage(self, service: Service) -> dict[Identity, documents.Document]:
         """By endpoint, what requests of this process know of it: in flight, latency, ejection."""

@@ -1,0 +1,148 @@
+"""The file of overrides: read at first, and again by a thread of its own when it changes.
+
+Rule 1: a file that cannot be used is refused at the start; later it leaves the last good one in
+force, and that is said once for each mistake.
+Rule 2: nothing waits for a source here, so decisions by hand take effect while AWS is down, too.
+Rule 3: what ends by its time is taken back by the same thread.
+"""
+
+import os
+import threading
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from discovery.errors import BadSetting
+from discovery.events import Listeners, Noticed
+from discovery.model import Snapshot
+from discovery.overrides.applied import Enable, overridden
+from discovery.overrides.rules import Overrides, overrides_in
+
+POLL_S = 1.0
+MAX_BYTES = 1 << 20
+_STOP_S = 5.0
+_Signature = tuple[int, int, int]
+_WANT = "a TOML file that can be read"
+
+
+class ByHand:
+    """What a person has in force: an adjustment for the catalog, and who has it adjust anew.
+
+    Without a `path` only tags count. Reads the file at once; raises `BadSetting`.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        enable: Enable,
+        zone: str,
+        *,
+        listeners: Listeners | None = None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._path = Path(path) if path else None
+        self._enable: Enable = enable
+        self._zone = zone
+        self._listeners = listeners or Listeners()
+        self._clock = clock
+        self._overrides = Overrides()
+        self._signature: _Signature | None = None
+        self._said = ""
+        self._applied = 0  # how much was in force when last looked at
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        if self._path is not None:
+            self._signature = _signature(self._path)
+            self._overrides = _read(self._path)
+
+    @property
+    def has_aliases(self) -> bool:
+        """Whether there are names that stand for others, which may be anywhere."""
+        return bool(self._overrides.aliases)
+
+    def adjusted(self, snapshot: Snapshot, now: float) -> Snapshot:
+        """See `Adjustment`."""
+        return overridden(snapshot, self._overrides, self._enable, self._zone, now)
+
+    def start(self, changed: Callable[[], object]) -> None:
+        """Look at the file from now on, in a thread that calls `changed` when there is news."""
+        if self._path is None:
+            return
+        self._ended = threading.Event()
+        watching = (self._ended, changed)
+        self._thread = threading.Thread(
+            target=self._run, args=watching, name="overrides", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more, once the thread is done with what it does."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+
+    def look(self) -> bool:
+        """Read the file if it changed; whether other decisions are in force than at the last look.
+
+        One caller at a time.
+        """
+        changed = self._reread()
+        in_force = len(self._overrides.in_force(self._clock()))
+        ended, self._applied = in_force != self._applied, in_force
+        return changed or ended
+
+    def _run(self, ended: threading.Event, changed: Callable[[], object]) -> None:
+        while not ended.wait(POLL_S):
+            if self.look():
+                changed()
+
+    def _reread(self) -> bool:
+        if self._path is None:
+            return False
+        try:
+            signature = _signature(self._path)
+            if signature == self._signature:
+                return False
+            overrides = _read(self._path)
+        except BadSetting as error:
+            self._say(f"{error.message}; the last good file stays in force")
+            return False
+        # Taken before reading: a file that is written meanwhile differs at the next look.
+        self._signature, self._said = signature, ""
+        changed = overrides != self._overrides
+        self._overrides = overrides
+        if changed:
+            self._listeners.emit(Noticed(f"overrides: {len(overrides)} decisions are in force"))
+        return changed
+
+    def _say(self, message: str) -> None:
+        if message != self._said:
+            self._said = message
+            self._listeners.emit(Noticed(message))
+
+
+def _signature(path: Path) -> _Signature:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(path: Path) -> Overrides:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise _unusable(path, f"over {MAX_BYTES >> 20} MiB")
+        return overrides_in(tomllib.loads(content.decode()))
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise _unusable(path, str(error)) from error
+    except BadSetting as error:
+        raise BadSetting(f"overrides ({path}): {error.key}", error.value, error.want) from None
+
+
+def _unusable(path: Path, why: str) -> BadSetting:
+    return BadSetting("overrides", str(path), f"{_WANT} ({why})")
