@@ -2,7 +2,8 @@
 
 Everything here runs on the server's thread. The HTTP paths take and answer JSON:
 `GET /` summary · `GET|DELETE /calls` · `GET|POST|DELETE /faults` · `POST /instances` ·
-`POST /populate` · `POST /kill-process` · `POST /lose-host` · `POST /throttle` · `POST /roles`.
+`POST /populate` · `POST /kill-process` · `POST /lose-host` · `POST /throttle` · `POST /roles` ·
+`POST /hold-deployment` · `POST /next-stage`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 
 import msgspec
 
-from discovery.local import clusters, instances, lifecycle
+from discovery.local import clusters, instances, lifecycle, releases, services
 from discovery.local.errors import ApiError
 from discovery.local.faults import KINDS
 from discovery.local.instances import HostOptions
 from discovery.local.populate import populate
 from discovery.local.region import Regions
-from discovery.local.state import ENDED, Document
+from discovery.local.state import ENDED, Document, Service
 from discovery.local.throttle import Throttle
-from discovery.local.world import Runtime
+from discovery.local.world import Runtime, World
 
 
 @dataclass(slots=True)
@@ -87,6 +88,30 @@ class Control:
             if task.status != ENDED:
                 lifecycle.lose(region.world, task)
 
+    def hold_deployment(
+        self, cluster: str, service: str, held: bool = True, region: str | None = None
+    ) -> None:
+        """From now on the stages of the service's deployments go on by `next_stage` only."""
+        world = self.regions.at(region).world
+        releases.hold(world, self._service(world, cluster, service), held)
+
+    def next_stage(self, cluster: str, service: str, region: str | None = None) -> Document:
+        """Go on to the next stage or traffic step; returns `stage` and `production`."""
+        world = self.regions.at(region).world
+        found = self._service(world, cluster, service)
+        releases.advance(world, found)
+        last = found.releases[-1] if found.releases else None
+        if last is None:
+            raise ValueError(f"service {service} has no deployment of its own controller")
+        weights = {i: last.production[i] for i in last.production}
+        return {"stage": last.stage, "status": last.status, "production": weights}
+
+    def _service(self, world: World, cluster: str, service: str) -> Service:
+        found = services.find(world.cluster(cluster), service)
+        if found is None:
+            raise KeyError(f"no service {service} in cluster {cluster}")
+        return found
+
     def add_role(self, arn: str, external_id: str) -> None:
         """Declare a role that is only assumed with this external id."""
         self.regions.identities.add_role(arn, external_id)
@@ -123,6 +148,8 @@ class Control:
             ("POST", "populate"): lambda given: self.populate(**given),
             ("POST", "kill-process"): lambda given: _done(self.kill_process, given["task"]),
             ("POST", "lose-host"): lambda given: _done(self.lose_host, given["containerInstance"]),
+            ("POST", "hold-deployment"): lambda given: _done(self.hold_deployment, **given),
+            ("POST", "next-stage"): lambda given: self.next_stage(**given),
             ("POST", "throttle"): self._throttle,
             ("POST", "roles"): lambda given: _done(
                 self.add_role, given["arn"], given["externalId"]
@@ -147,6 +174,6 @@ class Control:
         return {"enabled": self.throttle.enabled}
 
 
-def _done(act: Callable[..., None], *arguments: Any) -> Document:
-    act(*arguments)
+def _done(act: Callable[..., None], *arguments: Any, **named: Any) -> Document:
+    act(*arguments, **named)
     return {}

@@ -22,6 +22,7 @@ from discovery.local.state import (
     Instance,
     Service,
     Task,
+    TaskSet,
 )
 
 _STARTING = ("PROVISIONING", "PENDING")
@@ -294,8 +295,59 @@ def deployment_document(service: Service, deployment: Deployment) -> Document:
     )
 
 
+def revision_arn(service: Service, deployment: Deployment) -> str:
+    """The service revision that a deployment is: both have the number that `startedBy` has."""
+    number = deployment.id.rpartition("/")[2]
+    return f"{service.arn.replace(':service/', ':service-revision/', 1)}/{number}"
+
+
+def revision_counts(service: Service, deployment: Deployment) -> Document:
+    """A service revision with its tasks counted."""
+    mine = [task for task in service.tasks.values() if task.started_by == deployment.id]
+    running, pending = counts(mine)
+    return {
+        "arn": revision_arn(service, deployment),
+        "requestedTaskCount": deployment.desired,
+        "runningTaskCount": running,
+        "pendingTaskCount": pending,
+    }
+
+
+def task_set_document(service: Service, task_set: TaskSet, tagged: bool) -> Document:
+    """A task set as the API writes it."""
+    mine = [task for task in service.tasks.values() if task.started_by == task_set.id]
+    running, pending = counts(mine)
+    settings = task_set.settings
+    return present(
+        id=task_set.id,
+        taskSetArn=task_set.arn,
+        serviceArn=service.arn,
+        clusterArn=service.cluster.arn,
+        startedBy=task_set.started_by,
+        externalId=task_set.external_id,
+        status=task_set.status,
+        taskDefinition=task_set.definition.arn,
+        computedDesiredCount=task_set.computed(service.desired),
+        pendingCount=pending,
+        runningCount=running,
+        createdAt=task_set.created_at,
+        updatedAt=task_set.updated_at,
+        launchType=settings.get("launchType"),
+        capacityProviderStrategy=settings.get("capacityProviderStrategy"),
+        platformVersion=settings.get("platformVersion"),
+        platformFamily=settings.get("platformFamily"),
+        networkConfiguration=settings.get("networkConfiguration"),
+        loadBalancers=list(task_set.balancers),
+        serviceRegistries=list(task_set.registries),
+        scale={"value": task_set.scale, "unit": "PERCENT"},
+        stabilityStatus=task_set.stability,
+        stabilityStatusAt=task_set.stability_at,
+        tags=task_set.tags if tagged else [],
+    )
+
+
 def service_document(service: Service, include: Set[str]) -> Document:
-    """A service with its deployments and events; tags only when asked for."""
+    """A service with its deployments or task sets, and events; tags only when asked for."""
     running, pending = counts(task for task in service.tasks.values() if task.status != ENDED)
     head: Document = {
         "serviceArn": service.arn,
@@ -305,11 +357,29 @@ def service_document(service: Service, include: Set[str]) -> Document:
         "desiredCount": service.desired,
         "runningCount": running,
         "pendingCount": pending,
-        "taskDefinition": service.primary.definition.arn,
-        "deployments": [deployment_document(service, each) for each in service.deployments],
         "events": service.events,
         "createdAt": service.created_at,
         "schedulingStrategy": service.strategy,
     }
+    parts = _task_sets(service) if service.controller != "ECS" else _revisions(service)
     tags = {"tags": service.tags} if "TAGS" in include else {}
-    return head | service.document | tags
+    return head | parts | service.document | tags
+
+
+def _revisions(service: Service) -> Document:
+    release = service.releases[-1] if service.releases and service.releases[-1].open else None
+    return present(
+        taskDefinition=service.primary.definition.arn,
+        deployments=[deployment_document(service, each) for each in service.deployments],
+        currentServiceDeployment=None if release is None else release.arn,
+        currentServiceRevisions=[revision_counts(service, each) for each in service.deployments],
+    )
+
+
+def _task_sets(service: Service) -> Document:
+    """A service of another controller has no deployments; its definition is the primary set's."""
+    primary = (each for each in service.task_sets if each.status == "PRIMARY")
+    return present(
+        taskDefinition=next((each.definition.arn for each in primary), None),
+        taskSets=[task_set_document(service, each, tagged=False) for each in service.task_sets],
+    )

@@ -12,10 +12,12 @@ from discovery.local.state import (
     Cluster,
     Container,
     Definition,
+    Deployment,
     Document,
     Instance,
     Service,
     Task,
+    TaskSet,
 )
 from discovery.local.world import ZONES, World
 
@@ -87,6 +89,34 @@ def order_of(world: World, request: Document) -> Order:
     )
 
 
+def of_service(service: Service, deployment: Deployment | TaskSet) -> Order:
+    """What the tasks of a deployment or a task set are like."""
+    settings = deployment.settings
+    launch_type, provider = launch_of(
+        {k: v for k, v in settings.items() if k in ("launchType", "capacityProviderStrategy")}
+    )
+    tags = service.tags if service.document.get("propagateTags") == "SERVICE" else []
+    if service.document.get("propagateTags") == "TASK_DEFINITION":
+        tags = deployment.definition.tags
+    return Order(
+        cluster=service.cluster,
+        definition=deployment.definition,
+        launch_type=launch_type,
+        group=f"service:{service.name}",
+        network=settings.get("networkConfiguration"),
+        tags=tuple(tags),
+        started_by=deployment.id,
+        service=service,
+        capacity_provider=provider,
+        platform_version=settings.get("platformVersion"),
+        constraints=tuple(service.document.get("placementConstraints") or ()),
+        strategy=tuple(service.document.get("placementStrategy") or ()),
+        execute_command=bool(service.document.get("enableExecuteCommand")),
+        simulated=service.simulated,
+        balancers=deployment.balancers,
+    )
+
+
 def _platform(request: Document) -> str:
     wanted = request.get("platformVersion") or "LATEST"
     return "1.4.0" if wanted == "LATEST" else str(wanted)
@@ -120,6 +150,16 @@ def launch_of(request: Document) -> tuple[str, str | None]:
     if launch_type not in (None, *_LAUNCH_TYPES):
         raise invalid(f"Invalid launch type: {launch_type}")
     return launch_type or "EC2", None
+
+
+def network_member(given: Document | None) -> Document:
+    """`networkConfiguration` as it is echoed: with its defaults, absent when not given."""
+    if not given:
+        return {}
+    defaults = {"securityGroups": [], "assignPublicIp": "DISABLED"}
+    return {
+        "networkConfiguration": {"awsvpcConfiguration": defaults | given["awsvpcConfiguration"]}
+    }
 
 
 def check_launch(definition: Definition, launch_type: str, network: object) -> None:

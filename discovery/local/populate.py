@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from discovery.local import definitions, instances, orders, services
+from discovery.local import definitions, instances, orders, releases, services
 from discovery.local.instances import HostOptions
 from discovery.local.ports import bind
-from discovery.local.scheduler import order_for
 from discovery.local.state import Cluster, Document, Instance, Service
 from discovery.local.world import World
 
@@ -73,7 +72,7 @@ def _service(world: World, cluster: Cluster, name: str, mode: str, desired: int)
 def _fill(world: World, service: Service, hosts: list[Instance], offset: int) -> None:
     """The service as it is when all of its tasks have run for a while."""
     service.simulated = True
-    order = order_for(service, service.primary)
+    order = orders.of_service(service, service.primary)
     for number in range(service.desired):
         host = hosts[(offset * service.desired + number) % len(hosts)] if hosts else None
         task = orders.make(world, order, host)
@@ -89,4 +88,5 @@ def _fill(world: World, service: Service, hosts: list[Instance], offset: int) ->
         orders.enter(task)
     primary = service.primary
     primary.rollout, primary.steady = "COMPLETED", True
+    releases.settled(world, service)
     primary.reason = f"ECS deployment {primary.id} completed."

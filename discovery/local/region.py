@@ -14,6 +14,7 @@ import msgspec
 from discovery.local import (
     clusters,
     definitions,
+    deployments,
     ec2,
     elb,
     instances,
@@ -23,6 +24,7 @@ from discovery.local import (
     sts,
     tags,
     tasks,
+    tasksets,
 )
 from discovery.local.errors import ApiError
 from discovery.local.events import instance_event, task_event
@@ -39,10 +41,12 @@ OPERATIONS: dict[str, Mapping[str, Operation]] = {
     "ecs": {
         **clusters.OPERATIONS,
         **definitions.OPERATIONS,
+        **deployments.OPERATIONS,
         **instances.OPERATIONS,
         **services.OPERATIONS,
         **tags.OPERATIONS,
         **tasks.OPERATIONS,
+        **tasksets.OPERATIONS,
     },
     "ec2": ec2.OPERATIONS,
     "elbv2": elb.OPERATIONS,

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
 
-from discovery.local import lifecycle, orders
+from discovery.local import lifecycle, orders, releases, tasksets
+from discovery.local.headcount import (
+    failing,
+    is_healthy,
+    is_leaving,
+    lower,
+    stoppable,
+    surplus,
+    upper,
+    wanted,
+)
 from discovery.local.placement import refusal
-from discovery.local.services import deploy
 from discovery.local.state import (
-    ENDED,
     Cluster,
     Deployment,
     Document,
     Instance,
     Service,
     Task,
+    TaskSet,
 )
 from discovery.local.world import World
 
@@ -29,7 +37,6 @@ _log = logging.getLogger(__name__)
 _EVENTS_KEPT = 100
 _BREAKER_MINIMUM, _BREAKER_MAXIMUM = 3, 200
 _SHORT_LIFE_S = 5.0
-_FAILED_CHECKS = "Task failed container health checks"
 _FAILURES = ("TaskFailedToStart", "EssentialContainerExited")
 
 
@@ -72,7 +79,12 @@ class Scheduler:
             return
         self._move_from_draining_hosts(service)
         self._replace_unhealthy(service)
-        if service.strategy == "DAEMON":
+        if service.controller != "ECS":
+            self._task_sets(service)
+            return
+        if service.shifts:
+            self._revisions(service)
+        elif service.strategy == "DAEMON":
             self._daemon(service)
         else:
             self._replicas(service)
@@ -84,6 +96,7 @@ class Scheduler:
         if not service.tasks:
             service.status = "INACTIVE"
             service.deployments = service.deployments[:1]
+            service.task_sets = []
             service.encoded = None
 
     def _stop(self, task: Task, reason: str = "") -> None:
@@ -92,21 +105,24 @@ class Scheduler:
 
     def _move_from_draining_hosts(self, service: Service) -> None:
         """Tasks on a DRAINING host are stopped as far as minimumHealthyPercent allows."""
+        now = self._world.run.clock()
         leaving = [
-            task for task in wanted(service.tasks.values()) if task.instance and _draining(task)
+            task
+            for task in wanted(service.tasks.values())
+            if is_leaving(task) and not task.protected(now)
         ]
         if not leaving:
             return
         healthy = sum(is_healthy(task) for task in wanted(service.tasks.values()))
-        spare = len(leaving) if service.strategy == "DAEMON" else healthy - _lower(service)
+        spare = len(leaving) if service.strategy == "DAEMON" else healthy - lower(service)
         for task in leaving[: max(0, spare)]:
             self._stop(task, "Task stopped because its container instance is DRAINING")
 
     def _replace_unhealthy(self, service: Service) -> None:
         for task in wanted(service.tasks.values()):
-            failing = _failing(task) if task.status == "RUNNING" else None
-            if failing is not None and not self._in_grace(service, task):
-                event, reason = failing
+            found = failing(task)
+            if found is not None and not self._in_grace(service, task):
+                event, reason = found
                 self._event(service, event)
                 self._stop(task, reason)
                 self._failed(service, task, by_checks=True)
@@ -120,19 +136,42 @@ class Scheduler:
         return left_s > 0
 
     def _replicas(self, service: Service) -> None:
-        primary = service.primary
+        primary, now = service.primary, self._world.run.clock()
         if primary.rollout == "FAILED":
             return
         mine = [t for t in wanted(service.tasks.values()) if t.started_by == primary.id]
-        staying = [task for task in mine if not _draining(task)]
+        staying = [task for task in mine if not is_leaving(task)]
         old = [t for t in wanted(service.tasks.values()) if t.started_by != primary.id]
-        upper = max(math.floor(service.desired * _percent(service, "maximumPercent") / 100), 1)
-        room = upper - len(mine) - len(old)
-        self._start(service, min(service.desired - len(staying), room))
-        for task in _surplus(staying, service.desired):
+        room = upper(service) - len(mine) - len(old)
+        self._start(service, primary, min(service.desired - len(staying), room))
+        for task in surplus(staying, service.desired, now):
             self._stop(task)
-        for task in _stoppable(service, mine, old):
+        for task in stoppable(service, mine, old, now):
             self._stop(task)
+
+    def _keep(self, service: Service, source: Deployment | TaskSet, count: int) -> None:
+        """As many tasks of a revision as are wanted of it, whatever the others have."""
+        mine = [t for t in wanted(service.tasks.values()) if t.started_by == source.id]
+        staying = [task for task in mine if not is_leaving(task)]
+        self._start(service, source, count - len(staying))
+        for task in surplus(staying, count, self._world.run.clock()):
+            self._stop(task)
+
+    def _revisions(self, service: Service) -> None:
+        """Blue and green keep their own numbers; `releases.py` moves them and the traffic."""
+        for deployment in tuple(service.deployments):
+            if deployment.rollout != "FAILED" or not deployment.desired:
+                self._keep(service, deployment, deployment.desired)
+        releases.proceed(self._world, service)
+
+    def _task_sets(self, service: Service) -> None:
+        """Each task set keeps its part of the desired count; one that was deleted goes."""
+        for task_set in tuple(service.task_sets):
+            self._keep(service, task_set, task_set.computed(service.desired))
+            if tasksets.settle(self._world, service, task_set):
+                steady = f"(service {service.name}, taskSet {task_set.id})"
+                self._tell(service, f"{steady} updated state to STEADY_STATE.")
+                self._event(service, "has reached a steady state.")
 
     def _daemon(self, service: Service) -> None:
         """One task on each ACTIVE host of the right kind."""
@@ -142,7 +181,7 @@ class Scheduler:
         on = {
             task.instance.id: task for task in service.tasks.values() if task.instance is not None
         }
-        order = order_for(service, primary)
+        order = orders.of_service(service, primary)
         hosts = [each for each in order.cluster.instances.values() if self._takes(each, order)]
         service.desired = primary.desired = len(hosts)
         may_start = not self._must_wait(service)
@@ -161,10 +200,10 @@ class Scheduler:
         reason = refusal(host, order.definition, (0, 0), order.all_constraints)
         return reason not in ("ATTRIBUTE", "INACTIVE")
 
-    def _start(self, service: Service, count: int) -> None:
+    def _start(self, service: Service, source: Deployment | TaskSet, count: int) -> None:
         if count <= 0 or self._must_wait(service):
             return
-        order = order_for(service, service.primary)
+        order = orders.of_service(service, source)
         for _ in range(count):
             placed, failures = orders.place(self._world, order)
             if placed is None:
@@ -240,12 +279,10 @@ class Scheduler:
         self._event(
             service, f"(deployment {deployment.id}) deployment failed: tasks failed to start."
         )
-        before = next((d for d in service.deployments[1:] if d.rollout == "COMPLETED"), None)
-        if rollback and before is not None:
-            deploy(self._world, service, before.definition, before.settings)
-            service.primary.reason = (
-                f"ECS deployment circuit breaker: rolling back to deploymentId {before.id}."
-            )
+        if rollback:
+            releases.roll_back(self._world, service, "ECS deployment circuit breaker")
+        else:
+            releases.end(self._world, service, "STOPPED", deployment.reason)
 
     def _settle(self, service: Service) -> None:
         """Finish a deployment when its tasks run and the old ones are gone."""
@@ -255,6 +292,8 @@ class Scheduler:
         mine = [t for t in wanted(service.tasks.values()) if t.started_by == primary.id]
         ready = sum(is_healthy(task) for task in mine)
         old = [task for task in service.tasks.values() if task.started_by != primary.id]
+        if service.shifts and releases.is_shifting(service):
+            return
         if ready != service.desired or len(mine) != service.desired or old or primary.steady:
             return
         primary.steady = True
@@ -264,11 +303,14 @@ class Scheduler:
             primary.updated_at = self._world.now()
             self._event(service, f"(deployment {primary.id}) deployment completed.")
         service.deployments = [primary]
+        releases.settled(self._world, service)
         self._event(service, "has reached a steady state.")
 
     def _event(self, service: Service, text: str) -> None:
+        self._tell(service, f"(service {service.name}) {text}")
+
+    def _tell(self, service: Service, message: str) -> None:
         world = self._world
-        message = f"(service {service.name}) {text}"
         if service.events and service.events[0]["message"] == message:
             return
         event = {"id": world.ids.uuid(), "createdAt": world.now(), "message": message}
@@ -283,87 +325,3 @@ _LACKS = {
     "RESOURCE:MEMORY": "has insufficient memory available",
     "RESOURCE:PORTS": "is already using a port required by your task",
 }
-
-
-def wanted(found: Iterable[Task]) -> list[Task]:
-    """Those that should run."""
-    return [task for task in found if task.desired != ENDED]
-
-
-def is_healthy(task: Task) -> bool:
-    """Whether a task counts for minimumHealthyPercent.
-
-    That is RUNNING, HEALTHY where its definition checks, healthy where a load balancer does.
-    """
-    if task.status != "RUNNING":
-        return False
-    if any(target.state not in ("healthy", "unavailable") for _, target in task.targets):
-        return False
-    checked = [c for c in task.containers if c.essential and c.definition.get("healthCheck")]
-    return all(container.health == "HEALTHY" for container in checked)
-
-
-def _failing(task: Task) -> tuple[str, str] | None:
-    """The event and the reason to stop a task whose checks fail, None while they do not."""
-    if task.health == "UNHEALTHY":
-        return f"(task {task.id}) failed container health checks.", _FAILED_CHECKS
-    for group, target in task.targets:
-        if target.state == "unhealthy":
-            port = f"(port {target.port}) is unhealthy in (target-group {group.arn})"
-            event = f"{port} due to (reason {target.description})"
-            return event, f"Task failed ELB health checks in (target-group {group.arn})"
-    return None
-
-
-def order_for(service: Service, deployment: Deployment) -> orders.Order:
-    """What a deployment's tasks are like."""
-    settings = deployment.settings
-    launch_type, provider = orders.launch_of(
-        {k: v for k, v in settings.items() if k in ("launchType", "capacityProviderStrategy")}
-    )
-    tags = service.tags if service.document.get("propagateTags") == "SERVICE" else []
-    if service.document.get("propagateTags") == "TASK_DEFINITION":
-        tags = deployment.definition.tags
-    return orders.Order(
-        cluster=service.cluster,
-        definition=deployment.definition,
-        launch_type=launch_type,
-        group=f"service:{service.name}",
-        network=settings.get("networkConfiguration"),
-        tags=tuple(tags),
-        started_by=deployment.id,
-        service=service,
-        capacity_provider=provider,
-        platform_version=settings.get("platformVersion"),
-        constraints=tuple(service.document.get("placementConstraints") or ()),
-        strategy=tuple(service.document.get("placementStrategy") or ()),
-        execute_command=bool(service.document.get("enableExecuteCommand")),
-        simulated=service.simulated,
-        balancers=tuple(service.document.get("loadBalancers") or ()),
-    )
-
-
-def _draining(task: Task) -> bool:
-    return task.instance is not None and task.instance.status == "DRAINING"
-
-
-def _percent(service: Service, name: str) -> int:
-    return int(service.document["deploymentConfiguration"][name])
-
-
-def _lower(service: Service) -> int:
-    return math.ceil(service.desired * _percent(service, "minimumHealthyPercent") / 100)
-
-
-def _surplus(mine: list[Task], desired: int) -> list[Task]:
-    """The tasks beyond `desired`: those that do not run yet first, then the newest."""
-    ranked = sorted(mine, key=lambda task: (is_healthy(task), -task.sequence))
-    return ranked[: max(0, len(mine) - desired)]
-
-
-def _stoppable(service: Service, mine: list[Task], old: list[Task]) -> list[Task]:
-    """Tasks of former deployments that may go now: unhealthy ones first, then the spare ones."""
-    broken = [task for task in old if not is_healthy(task)]
-    healthy = [task for task in old if is_healthy(task)]
-    spare = len(healthy) + sum(is_healthy(task) for task in mine) - _lower(service)
-    return broken + healthy[: max(0, spare)]

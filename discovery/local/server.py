@@ -264,6 +264,23 @@ class LocalECS:
         """
         self._do(lambda control: control.lose_host(container_instance_arn))
 
+    def hold_deployment(
+        self, cluster: str, service: str, held: bool = True, *, region: str | None = None
+    ) -> None:
+        """Blue/green, linear and canary stages of a service go on by `next_stage` only.
+
+        With `held` False they go on by themselves again. KeyError for an unknown service.
+        """
+        self._do(lambda control: control.hold_deployment(cluster, service, held, region))
+
+    def next_stage(self, cluster: str, service: str, *, region: str | None = None) -> Document:
+        """Take a deployment on to its next stage or traffic step, if its tasks are ready for it.
+
+        Returns `stage`, `status` and `production`: the weights in percent by deployment id, which
+        is what tasks carry as `startedBy`.
+        """
+        return self._do(lambda control: control.next_stage(cluster, service, region))
+
     def add_role(self, arn: str, external_id: str) -> None:
         """Declare a role that is only assumed with this external id."""
         self._do(lambda control: control.add_role(arn, external_id))

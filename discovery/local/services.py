@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 
-from discovery.local import definitions, orders, registration
+from discovery.local import definitions, orders, registration, releases, tasksets
 from discovery.local.documents import service_document
 from discovery.local.errors import invalid, service_not_active, service_not_found
 from discovery.local.ids import last_part
 from discovery.local.pages import page
-from discovery.local.state import Cluster, Definition, Deployment, Document, Service
+from discovery.local.state import Cluster, Definition, Document, Service
 from discovery.local.world import World
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}$")
@@ -20,6 +20,13 @@ _DESCRIBE_LIMIT = 10
 _LIST_DEFAULT = 10
 _CHECKED = {"launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration"}
 _OF_DEPLOYMENT = (*sorted(_CHECKED), "serviceConnectConfiguration", "volumeConfigurations")
+_CONTROLLED = {
+    "taskDefinition": "task definition",
+    "networkConfiguration": "network parameters",
+    "platformVersion": "platform version",
+    "forceNewDeployment": "force new deployment",
+}
+_STRATEGIES = ("ROLLING", "BLUE_GREEN", "LINEAR", "CANARY")
 _ECHOED = (
     "loadBalancers",
     "serviceRegistries",
@@ -53,17 +60,31 @@ def create_service(world: World, request: Document) -> Document:
     desired = request.get("desiredCount")
     if strategy == "REPLICA" and (not isinstance(desired, int) or desired < 0):
         raise invalid("The desiredCount must be specified and not be negative.")
+    made = _new(world, cluster, request, name, strategy, 0 if strategy == "DAEMON" else desired)
+    if made.controller != "EXTERNAL":
+        _launch(world, made, request)
+    elif "taskDefinition" in request:
+        raise invalid("A service with an EXTERNAL deployment controller has no task definition.")
+    cluster.services[name] = made
+    world.wake(made)
+    return {"service": service_document(made, {"TAGS"})}
+
+
+def _launch(world: World, made: Service, request: Document) -> None:
+    """The first deployment, or with CodeDeploy the first task set, which is PRIMARY."""
     definition = definitions.usable(world, request.get("taskDefinition"))
     launch_type, provider = orders.launch_of(request)
     orders.check_launch(definition, launch_type, request.get("networkConfiguration"))
     _check_load_balancers(world, definition, request.get("loadBalancers") or [])
-    made = _new(world, cluster, request, name, strategy, 0 if strategy == "DAEMON" else desired)
     made.document |= _launch_members(launch_type, provider, request)
-    made.simulated = cluster.simulated or orders.is_simulated(definition)
-    deploy(world, made, definition, _settings(made.document))
-    cluster.services[name] = made
-    world.wake(made)
-    return {"service": service_document(made, {"TAGS"})}
+    made.simulated = made.cluster.simulated or orders.is_simulated(definition)
+    if made.controller == "ECS":
+        releases.deploy(world, made, definition, _settings(made.document))
+        return
+    first = tasksets.add(world, made, definition, _settings(made.document), 100.0)
+    first.status = "PRIMARY"
+    first.balancers = tuple(made.document["loadBalancers"])
+    first.registries = tuple(made.document["serviceRegistries"])
 
 
 def _new(
@@ -79,15 +100,16 @@ def _new(
         "propagateTags": "NONE",
     }
     document = defaults | {name: request[name] for name in _ECHOED if name in request}
-    document |= network_member(request.get("networkConfiguration"))
+    document |= orders.network_member(request.get("networkConfiguration"))
     if document["loadBalancers"] or document["serviceRegistries"] or "awsvpc" in str(document):
         document["roleArn"] = (
             f"arn:aws:iam::{world.state.account}:role/aws-service-role/"
             "ecs.amazonaws.com/AWSServiceRoleForECS"
         )
+    controller = str((request.get("deploymentController") or {}).get("type", "ECS"))
     document["createdBy"] = f"arn:aws:iam::{world.state.account}:root"
     document["deploymentConfiguration"] = _configuration(
-        {}, request.get("deploymentConfiguration"), strategy
+        {}, request.get("deploymentConfiguration"), strategy, controller
     )
     return Service(
         arn=world.ids.arn(f"service/{cluster.name}/{name}"),
@@ -101,27 +123,36 @@ def _new(
     )
 
 
-def network_member(given: Document | None) -> Document:
-    """`networkConfiguration` as it is echoed: with its defaults, absent when not given."""
-    if not given:
-        return {}
-    defaults = {"securityGroups": [], "assignPublicIp": "DISABLED"}
-    return {
-        "networkConfiguration": {"awsvpcConfiguration": defaults | given["awsvpcConfiguration"]}
-    }
-
-
-def _configuration(before: Document, given: Document | None, strategy: str) -> Document:
+def _configuration(
+    before: Document, given: Document | None, strategy: str, controller: str
+) -> Document:
     daemon = strategy == "DAEMON"
     defaults: Document = {
-        "deploymentCircuitBreaker": {"enable": False, "rollback": False},
         "maximumPercent": 100 if daemon else 200,
         "minimumHealthyPercent": 0 if daemon else 100,
     }
+    if controller == "ECS":
+        defaults |= {
+            "deploymentCircuitBreaker": {"enable": False, "rollback": False},
+            "strategy": "ROLLING",
+            "bakeTimeInMinutes": 0,
+        }
     made = defaults | before | (given or {})
+    _check_strategy(made)
     if made["maximumPercent"] <= made["minimumHealthyPercent"] == 100:
         raise invalid("maximumPercent must be greater than 100 if minimumHealthyPercent is 100.")
     return made
+
+
+def _check_strategy(configuration: Document) -> None:
+    if configuration.get("strategy", "ROLLING") not in _STRATEGIES:
+        raise invalid(f"The deployment strategy must be one of [{', '.join(_STRATEGIES)}].")
+    linear = configuration.get("linearConfiguration") or {}
+    if not 3 <= linear.get("stepPercent", 10.0) <= 100:
+        raise invalid("The stepPercent must be between 3.0 and 100.0.")
+    canary = configuration.get("canaryConfiguration") or {}
+    if not 0.1 <= canary.get("canaryPercent", 5.0) <= 100:
+        raise invalid("The canaryPercent must be between 0.1 and 100.0.")
 
 
 def _launch_members(launch_type: str, provider: str | None, request: Document) -> Document:
@@ -159,27 +190,6 @@ def _check_load_balancers(world: World, definition: Definition, balancers: list[
             raise invalid(f"The container {name} did not have a container port {port} defined.")
 
 
-def deploy(world: World, service: Service, definition: Definition, settings: Document) -> None:
-    """Put a new PRIMARY deployment before the others."""
-    now = world.now()
-    for before in service.deployments:
-        before.status = "ACTIVE"
-        before.updated_at = now
-    name = world.ids.deployment()
-    made = Deployment(
-        id=name,
-        definition=definition,
-        desired=service.desired,
-        created_at=now,
-        updated_at=now,
-        settings=settings,
-        reason=f"ECS deployment {name} in progress.",
-    )
-    service.deployments.insert(0, made)
-    service.failures, service.wait_until = 0, 0.0
-    service.encoded = None
-
-
 def find(cluster: Cluster, named: object) -> Service | None:
     """The service of that name or ARN, None when the cluster never had it."""
     found = cluster.services.get(last_part(str(named)))
@@ -197,7 +207,7 @@ def update_service(world: World, request: Document) -> Document:
     if service.status != "ACTIVE":
         raise service_not_active()
     document = service.document | {name: request[name] for name in _ECHOED if name in request}
-    document |= network_member(request.get("networkConfiguration"))
+    document |= orders.network_member(request.get("networkConfiguration"))
     if "capacityProviderStrategy" in request:
         document.pop("launchType", None)
     if "platformVersion" in request:
@@ -206,7 +216,11 @@ def update_service(world: World, request: Document) -> Document:
         document["deploymentConfiguration"],
         request.get("deploymentConfiguration"),
         service.strategy,
+        service.controller,
     )
+    if service.controller != "ECS":
+        _update_controlled(world, service, request, document)
+        return {"service": service_document(service, {"TAGS"})}
     definition = service.primary.definition
     if "taskDefinition" in request:
         definition = definitions.usable(world, request["taskDefinition"])
@@ -218,21 +232,43 @@ def update_service(world: World, request: Document) -> Document:
     return {"service": service_document(service, {"TAGS"})}
 
 
+def _update_controlled(
+    world: World, service: Service, request: Document, document: Document
+) -> None:
+    """Its controller deploys: here only numbers and the like are changed."""
+    for member, what in _CONTROLLED.items():
+        if member in request:
+            raise invalid(
+                f"Unable to update {what} on services with a {service.controller} deployment "
+                "controller."
+            )
+    service.document = document
+    service.desired = _desired(request, service.desired)
+    service.wait_until = 0.0
+    service.encoded = None
+    world.wake(service)
+
+
+def _desired(request: Document, before: int) -> int:
+    desired = request.get("desiredCount", before)
+    if not isinstance(desired, int) or desired < 0:
+        raise invalid("The desiredCount must not be negative.")
+    return desired
+
+
 def _apply(
     world: World, service: Service, request: Document, document: Document, definition: Definition
 ) -> None:
-    desired = request.get("desiredCount")
-    if desired is not None and (not isinstance(desired, int) or desired < 0):
-        raise invalid("The desiredCount must not be negative.")
-    if desired is not None:
-        service.desired = service.primary.desired = desired
+    desired = _desired(request, service.desired)
+    if "desiredCount" in request:
+        releases.rescale(service, desired)
         service.primary.updated_at = world.now()
         service.primary.steady = False
     redeployed = bool(request.get("forceNewDeployment")) or bool(_CHECKED & request.keys())
     changed = definition is not service.primary.definition
     service.document = document
     if redeployed or changed:
-        deploy(world, service, definition, _settings(document))
+        releases.deploy(world, service, definition, _settings(document))
     service.wait_until = 0.0
     service.encoded = None
     world.wake(service)

@@ -6,11 +6,12 @@ Records are mutable and owned by the server's thread; nobody else touches them. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from discovery.local.targets import Target, TargetGroup
+from discovery.local.targets import Target, TargetGroup, Timer
 
 Document = dict[str, Any]
 ENDED = "STOPPED"
@@ -199,6 +200,7 @@ class Task:
     host_ports: set[tuple[int, str]] = field(default_factory=set)
     balancers: tuple[Document, ...] = ()
     targets: list[tuple[TargetGroup, Target]] = field(default_factory=list)
+    protected_until: float | None = None
     hide_bindings_until: float = 0.0
     encoded: bytes | None = None
 
@@ -215,6 +217,10 @@ class Task:
             return "UNHEALTHY"
         return "HEALTHY" if states and set(states) == {"HEALTHY"} else "UNKNOWN"
 
+    def protected(self, now: float) -> bool:
+        """Whether deployments and scale-in must leave it alone now."""
+        return self.protected_until is not None and now < self.protected_until
+
     def changed(self) -> None:
         """Count a change of state and forget the encoded answer."""
         self.version += 1
@@ -223,7 +229,11 @@ class Task:
 
 @dataclass(slots=True)
 class Deployment:
-    """One deployment of a service; `settings` is what its tasks are started with."""
+    """One deployment of a service; `settings` is what its tasks are started with.
+
+    It is a service revision as well: both go by the number in its id. `balancers` are the target
+    groups of its own tasks, which blue/green deployments alternate.
+    """
 
     id: str
     definition: Definition
@@ -236,11 +246,78 @@ class Deployment:
     reason: str = ""
     failed: int = 0
     steady: bool = False
+    balancers: tuple[Document, ...] = ()
+
+
+@dataclass(slots=True)
+class TaskSet:
+    """A task set of an external deployment controller; `scale` is in percent."""
+
+    id: str
+    arn: str
+    definition: Definition
+    created_at: float
+    updated_at: float
+    settings: Document
+    scale: float
+    tags: list[Document]
+    external_id: str | None = None
+    started_by: str | None = None
+    status: str = "ACTIVE"
+    stability: str = "STABILIZING"
+    stability_at: float = 0.0
+    balancers: tuple[Document, ...] = ()
+    registries: tuple[Document, ...] = ()
+
+    def computed(self, desired: int) -> int:
+        """“The result is always rounded up.”"""
+        return 0 if self.status == "DRAINING" else math.ceil(desired * self.scale / 100)
+
+
+@dataclass(slots=True, eq=False)
+class Release:
+    """A service deployment as ListServiceDeployments knows it: from `sources` to `target`.
+
+    `production` and `test` are traffic weights in percent by deployment id, empty where ECS shifts
+    no traffic; `steps` are the production weights that the target still has to reach.
+    """
+
+    arn: str
+    sequence: int
+    created_at: float
+    updated_at: float
+    configuration: Document
+    target: Deployment
+    sources: tuple[Deployment, ...]
+    status: str = "IN_PROGRESS"
+    reason: str | None = None
+    stage: str | None = None
+    production: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    steps: list[float] = field(default_factory=list)
+    hooks: list[Document] = field(default_factory=list)
+    rollback: Document | None = None
+    finished_at: float | None = None
+    stopped_at: float | None = None
+    timer: Timer | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not finished."""
+        return self.finished_at is None
+
+    @property
+    def paused(self) -> bool:
+        """Whether a PAUSE hook waits for an answer."""
+        return any(hook["status"] == "AWAITING_ACTION" for hook in self.hooks)
 
 
 @dataclass(slots=True)
 class Service:
-    """A service; `document` holds the members that are only echoed."""
+    """A service; `document` holds the members that are only echoed.
+
+    `held` deployments go from stage to stage only when they are told to.
+    """
 
     arn: str
     name: str
@@ -251,6 +328,10 @@ class Service:
     document: Document
     tags: list[Document]
     deployments: list[Deployment] = field(default_factory=list)
+    releases: list[Release] = field(default_factory=list)
+    revisions: dict[str, Deployment] = field(default_factory=dict)
+    task_sets: list[TaskSet] = field(default_factory=list)
+    held: bool = False
     tasks: dict[str, Task] = field(default_factory=dict)
     events: list[Document] = field(default_factory=list)
     status: str = "ACTIVE"
@@ -258,6 +339,17 @@ class Service:
     failures: int = 0
     wait_until: float = 0.0
     encoded: bytes | None = None
+
+    @property
+    def controller(self) -> str:
+        """ECS, CODE_DEPLOY or EXTERNAL."""
+        return str((self.document.get("deploymentController") or {}).get("type", "ECS"))
+
+    @property
+    def shifts(self) -> bool:
+        """Whether ECS shifts traffic between revisions instead of replacing tasks."""
+        strategy = self.document["deploymentConfiguration"].get("strategy")
+        return strategy in ("BLUE_GREEN", "LINEAR", "CANARY")
 
     @property
     def primary(self) -> Deployment:

@@ -30,7 +30,8 @@ class Pace:
     """How long tasks stay in each state, in seconds, and how often the scheduler tries.
 
     `period_scale` shortens the periods in which nothing happens: the `interval` of health checks,
-    of containers and of target groups, the `restartAttemptPeriod` and the deregistration delay.
+    of containers and of target groups, the `restartAttemptPeriod`, the deregistration delay, the
+    bake times of deployments; `stage_s` is how long their other stages last.
     """
 
     provisioning_s: float = 0.03
@@ -43,6 +44,7 @@ class Pace:
     retry_limit_s: float = 30.0
     stopped_kept_s: float = 3600.0
     host_lost_s: float = 30.0
+    stage_s: float = 0.5
     period_scale: float = 0.1
 
 

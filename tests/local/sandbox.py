@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,12 +15,14 @@ from typing import Any
 import msgspec
 
 from discovery.local.addresses import Addresses
+from discovery.local.control import Control
 from discovery.local.faults import Faults
 from discovery.local.pages import Pages
 from discovery.local.probes import Probe
 from discovery.local.processes import Program
 from discovery.local.region import Regions
 from discovery.local.targets import Outcome
+from discovery.local.throttle import Throttle
 from discovery.local.wire import Call, Raw
 from discovery.local.world import Pace, Runtime
 
@@ -158,6 +161,10 @@ class Sandbox:
         """Carry out an ECS call and return its document; raises `ApiError`."""
         answer = self.regions.answer(Call("ecs", operation, request, None, None))
         return msgspec.json.decode(answer.body) if isinstance(answer, Raw) else answer
+
+    def control(self) -> Control:
+        """What Python and the control path can do."""
+        return Control(self.regions, self.runtime, Throttle(self.timers), Counter())
 
     def elb(self, operation: str, /, **form: Any) -> Any:
         """Carry out an ELBv2 call with a form as it is on the wire."""

@@ -265,3 +265,69 @@ def metadata_container(sandbox: Sandbox) -> Any:
     sandbox.advance()
     region, task = sandbox.regions.task(arn)
     return container_metadata(region.world, task, task.containers[0])
+
+
+def service_code_deploy(sandbox: Sandbox) -> Any:
+    """A Fargate service of CodeDeploy, steady."""
+    _fargate_definition(sandbox)
+    sandbox.service(
+        desiredCount=1,
+        launchType="FARGATE",
+        networkConfiguration=VPC,
+        healthCheckGracePeriodSeconds=0,
+        deploymentController={"type": "CODE_DEPLOY"},
+        loadBalancers=[{"targetGroupArn": "a", "containerName": "app", "containerPort": 80}],
+    )
+    sandbox.advance()
+    return sandbox.described()
+
+
+def task_set(sandbox: Sandbox) -> Any:
+    """A task set of an external controller, scaled to nothing."""
+    sandbox.define(networkMode="awsvpc")
+    wanted: Any = {"cluster": "demo", "service": "web"}
+    sandbox.api(
+        "CreateService",
+        cluster="demo",
+        serviceName="web",
+        desiredCount=1,
+        deploymentController={"type": "EXTERNAL"},
+    )
+    sandbox.api("CreateTaskSet", **wanted, taskDefinition="web", networkConfiguration=VPC)
+    sandbox.advance()
+    return sandbox.api("DescribeTaskSets", **wanted)["taskSets"][0]
+
+
+def _released(sandbox: Sandbox) -> Any:
+    _fargate_definition(sandbox)
+    sandbox.service(
+        desiredCount=1,
+        networkConfiguration=VPC,
+        capacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1, "base": 0}],
+    )
+    sandbox.advance()
+    listed = sandbox.api("ListServiceDeployments", cluster="demo", service="web")
+    return listed["serviceDeployments"][0]
+
+
+def service_deployment(sandbox: Sandbox) -> Any:
+    """A rolling deployment that is finished."""
+    arns = [_released(sandbox)["serviceDeploymentArn"]]
+    answer = sandbox.api("DescribeServiceDeployments", serviceDeploymentArns=arns)
+    return answer["serviceDeployments"][0]
+
+
+def service_revision(sandbox: Sandbox) -> Any:
+    """The revision of that deployment."""
+    arns = [_released(sandbox)["targetServiceRevisionArn"]]
+    return sandbox.api("DescribeServiceRevisions", serviceRevisionArns=arns)["serviceRevisions"][0]
+
+
+def _fargate_definition(sandbox: Sandbox) -> None:
+    sandbox.define(
+        networkMode="awsvpc",
+        requiresCompatibilities=["FARGATE"],
+        cpu="256",
+        memory="512",
+        container={"memory": None},
+    )

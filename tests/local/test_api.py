@@ -137,7 +137,7 @@ def test_empty_cluster_has_no_container_instances(ecs: LocalECS, api: Api) -> No
 def test_unknown_operation_is_refused(ecs: LocalECS, api: Api) -> None:
     """What is not built is said, not answered."""
     with pytest.raises(Refused) as refused:
-        api.ecs("ListServiceDeployments", cluster="demo", service="web")
+        api.ecs("ListAttributes", cluster="demo", targetType="container-instance")
     assert refused.value.code == "UnknownOperationException"
 
 

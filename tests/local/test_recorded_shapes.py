@@ -83,6 +83,16 @@ _OLD_STOPPING = (
     "tags",
 )
 
+_REVISIONS = (
+    "currentServiceRevisions",
+    *(
+        f"currentServiceRevisions.{each}"
+        for each in ("arn", "requestedTaskCount", "runningTaskCount", "pendingTaskCount")
+    ),
+    "deploymentConfiguration.strategy",
+    "deploymentConfiguration.bakeTimeInMinutes",
+)
+
 CASES: dict[str, tuple[Callable[[Sandbox], Any], tuple[str | int, ...], dict[str, str]]] = {
     "bridge running": (
         shapes.bridge_service_running,
@@ -174,17 +184,42 @@ CASES: dict[str, tuple[Callable[[Sandbox], Any], tuple[str | int, ...], dict[str
     "service ec2": (
         shapes.service_ec2,
         ("describe-services/ec2-replica.json", "services", 0),
-        _newer("enableExecuteCommand"),
+        _newer("enableExecuteCommand", *_REVISIONS),
     ),
     "service fargate": (
         shapes.service_fargate,
         ("describe-services/fargate-deployment-controller-ecs.json", "services", 0),
+        _newer(*_REVISIONS),
+    ),
+    "service of task sets": (
+        shapes.service_code_deploy,
+        ("describe-services/code-deploy-taskset.json", "services", 0),
+        {},
+    ),
+    "task set": (
+        shapes.task_set,
+        ("describe-task-sets/doc-describe.json", "taskSets", 0),
+        {f"+{each}": _CUT for each in ("clusterArn", "serviceArn", "tags")},
+    ),
+    "service deployment": (
+        shapes.service_deployment,
+        ("describe-service-deployments/doc.json", "serviceDeployments", 0),
+        _newer(*_REVISIONS[-2:])
+        | {
+            f"-deploymentConfiguration.alarms{each}": "ours was created without this member"
+            for each in ("", ".alarmNames", ".rollback", ".enable")
+        },
+    ),
+    "service revision": (
+        shapes.service_revision,
+        ("describe-service-revisions/doc.json", "serviceRevisions", 0),
         {},
     ),
     "service capacity provider": (
         shapes.service_capacity_provider,
         ("describe-services/capacity-provider-lb-and-registry.json", "services", 0),
-        {
+        _newer(*_REVISIONS)
+        | {
             f"+events.{each}": "the recorded service has had no event yet"
             for each in ("id", "createdAt", "message")
         },

@@ -311,20 +311,9 @@ def test_lost_host_keeps_tasks_running_for_a_while(sandbox: Sandbox) -> None:
     sandbox.advance()
     world = sandbox.regions.at().world
     instance = next(iter(world.cluster("demo").instances.values()))
-    _lose(sandbox, instance.arn)
+    sandbox.control().lose_host(instance.arn)
     sandbox.advance(20)
     assert len(sandbox.running(containerInstance=instance.arn)) == 1
     sandbox.advance(20)
     assert sandbox.running(containerInstance=instance.arn) == []
     assert len(sandbox.running()) == 3
-
-
-def _lose(sandbox: Sandbox, arn: str) -> None:
-    from collections import Counter
-
-    from discovery.local.control import Control
-    from discovery.local.throttle import Throttle
-
-    throttle = Throttle(sandbox.timers)
-    control: Any = Control(sandbox.regions, sandbox.runtime, throttle, Counter())
-    control.lose_host(arn)
