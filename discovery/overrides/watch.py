@@ -112,7 +112,7 @@ class ByHand:
         changed = overrides != self._overrides
         self._overrides = overrides
         if changed:
-            self._listeners.emit(Noticed(f"overrides: {len(overrides)} decisions are in force"))
+            self._listeners.emit(Noticed(f"overrides: {len(overrides)} in force"))
         return changed
 
     def _say(self, message: str) -> None:

@@ -3,6 +3,7 @@
 import math
 import tomllib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,13 @@ def test_all_that_can_be_said() -> None:
         False,
         (("checkout.prod-a", 9.0), ("checkout.prod-b", 1.0)),
     )
+
+
+def test_the_example_is_right() -> None:
+    """As it stands, and with an entry of each kind."""
+    it = read((Path(__file__).parents[2] / "examples" / "overrides.toml").read_text())
+    assert [rule.kind for rule in it.rules] == ["exclude", "evacuate", "weight"]
+    assert [alias.in_order for alias in it.aliases] == [True, False]
 
 
 def test_nothing_decides_nothing() -> None:

@@ -85,7 +85,7 @@ class TestTheFile:
         desk.write(EXCLUDE)
         assert it.look()
         assert not it.look()
-        assert desk.said == ["overrides: 1 decisions are in force"]
+        assert desk.said == ["overrides: 1 in force"]
 
     @pytest.mark.parametrize(
         ("text", "told"),
