@@ -1,4 +1,4 @@
-"""The pools of one resolver, and everything that its requests share: lock, clock, budget.
+"""The pools of one resolver, and everything that its requests share: lock, clock, chance.
 
 Rule 1: a pool belongs to a service's port, and is made when something of it is first chosen.
 Rule 2: after a fork the child starts with no pools, since the requests under way are the parent's.
@@ -11,10 +11,10 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from discovery import documents
-from discovery.balancing.budget import RetryBudget
 from discovery.balancing.member import Member
 from discovery.balancing.policy import Chance, MakePolicy
 from discovery.balancing.pool import Balancing, Pool
+from discovery.client.allowance import allowance_by
 from discovery.client.attempts import Missed, Route
 from discovery.model import Endpoint, Identity
 
@@ -44,25 +44,26 @@ class Balancer:
         """In the child of a fork: the lock may be held, and what is under way is not ours."""
         self._lock = threading.Lock()
         self._pools: dict[object, Pool] = {}
-        self._budget = RetryBudget()
+        self._allowance = allowance_by(self.clock)
 
     def pool(self, key: object) -> Pool:
-        """The pool of this key."""
-        pool = self._pools.get(key)
-        if pool is None:
-            if len(self._pools) >= _MOST_POOLS:
-                self._pools.clear()
-            made = Pool(self._make_policy, self._chance, self.clock, self._balancing, self._lock)
-            pool = self._pools.setdefault(key, made)
+        """The pool of this key. Of too many, the one that was asked for least lately goes."""
+        with self._lock:
+            pool = self._pools.pop(key, None) or Pool(
+                self._make_policy, self._chance, self.clock, self._balancing, self._lock
+            )
+            self._pools[key] = pool
+            if len(self._pools) > _MOST_POOLS:
+                del self._pools[next(iter(self._pools))]
         return pool
 
     def route(
         self, pool: Pool, endpoints: Callable[[], tuple[Endpoint, ...]], key: str | None
     ) -> Route:
         """Where the attempts of one request go; the request is counted."""
-        with self._lock:
-            self._budget.count(self.clock())
-        return Route(pool, endpoints, self._may_retry, self._missed, self.clock, self._chance, key)
+        self._allowance.count(self.clock())
+        may_retry = self._allowance.take
+        return Route(pool, endpoints, may_retry, self._missed, self.clock, self._chance, key)
 
     def usage(self, endpoints: tuple[Endpoint, ...]) -> dict[Identity, documents.Document]:
         """What is known of those of the endpoints that requests went to."""
@@ -78,11 +79,8 @@ class Balancer:
     @property
     def pools(self) -> tuple[Pool, ...]:
         """All pools that there are."""
-        return tuple(self._pools.values())
-
-    def _may_retry(self, now: float) -> bool:
         with self._lock:
-            return self._budget.take(now)
+            return tuple(self._pools.values())
 
 
 def _usage(members: Sequence[Member], now: float) -> documents.Document:

@@ -1,7 +1,10 @@
 """Endpoints on loan, and what the resolver shows of their use."""
 
 import asyncio
+import errno
 import importlib.util
+import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +51,12 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (TimeoutError(), "broken"),
         (ConnectionResetError(), "broken"),
         (caused(RuntimeError(), ConnectionRefusedError()), "refused"),
-        (caused(RuntimeError(), OSError()), "broken"),
+        (caused(RuntimeError(), OSError(errno.EHOSTUNREACH, "no route")), "broken"),
+        (socket.gaierror(socket.EAI_NONAME, "no such name"), "broken"),
+        (ssl.SSLCertVerificationError(1, "not yours"), "broken"),
+        (FileNotFoundError(errno.ENOENT, "no such file", "a.txt"), "abandoned"),
+        (requests.HTTPError("404 Not Found"), "abandoned"),
+        (requests.exceptions.InvalidURL("http:///"), "abandoned"),
         (ValueError(), "abandoned"),
         (asyncio.CancelledError(), "abandoned"),
     ],
@@ -56,6 +64,17 @@ def caused(error: Exception, cause: Exception) -> Exception:
 def test_an_exception_tells_how_it_went(error: BaseException | None, want: str) -> None:
     """Clients raise their own around an `OSError`; what has none is the caller's affair."""
     assert outcome_of(error) == want
+
+
+def test_what_was_handled_before_is_none_of_the_endpoints_affair(resolver: Resolver) -> None:
+    """Falling back to a service after a connection to something else was refused, say."""
+    try:
+        raise ConnectionRefusedError
+    except ConnectionRefusedError:
+        with pytest.raises(ValueError, match="mine"), resolver.lease("web") as endpoint:
+            raise ValueError("mine") from None
+    (member,) = (m for m in resolver._balancer.pools[0].members if m.endpoint is endpoint)
+    assert member.standing.failures == 0
 
 
 def test_a_lease_counts_while_its_block_runs(resolver: Resolver) -> None:

@@ -19,7 +19,7 @@ from discovery.client.kits import kit_of
 from discovery.errors import AttemptsFailed
 from tests.client.servers import Server, service_of, source_of
 from tests.client.test_fork import in_child
-from tests.made import FakeClock, observed, reading
+from tests.made import FakeClock, OwnClock, observed, reading
 
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="openssl is missing: apt-get install openssl"
@@ -34,7 +34,9 @@ def server() -> Iterator[Server]:
 
 
 def resolver_of(*servers: Server) -> Resolver:
-    return Resolver(source=source_of(*servers), clock=FakeClock(), policy=RoundRobin)
+    return Resolver(
+        source=source_of(*servers), clock=FakeClock(), monotonic=OwnClock(), policy=RoundRobin
+    )
 
 
 @pytest.fixture

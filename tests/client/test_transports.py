@@ -30,7 +30,7 @@ from discovery.errors import (
 from discovery.model import Observation
 from discovery.sources.base import FixedSource
 from tests.client.servers import Dripping, Server, blackhole, service_of, source_of
-from tests.made import FakeClock, HeldSource, observed, reading, service
+from tests.made import FakeClock, HeldSource, OwnClock, observed, reading, service
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*httpx.*:DeprecationWarning")
 
@@ -107,7 +107,11 @@ def resolve() -> Iterator[Callable[..., Resolver]]:
     with contextlib.ExitStack() as stack:
 
         def make(source: Any, **options: Any) -> Resolver:
-            given: dict[str, Any] = {"policy": RoundRobin, "clock": FakeClock()}
+            given: dict[str, Any] = {
+                "policy": RoundRobin,
+                "clock": FakeClock(),
+                "monotonic": OwnClock(),
+            }
             return stack.enter_context(Resolver(source=source, **(given | options)))
 
         yield make

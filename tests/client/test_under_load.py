@@ -27,6 +27,7 @@ from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Resolver
 from discovery.client.upstreams import Upstreams
 from discovery.local.server import LocalECS
 from discovery.settings import Address, Settings, Upstream
+from tests.made import OwnClock
 
 PROGRAM = Path(__file__).with_name("task_program.py")
 TASKS = 4
@@ -109,7 +110,7 @@ def fleet() -> Iterator[Fleet]:
 @pytest.fixture
 def resolver(fleet: Fleet) -> Iterator[Resolver]:
     """Reads often, since things happen fast here."""
-    with Resolver("demo", settings=Settings(interval_s=0.5)) as made:
+    with Resolver("demo", settings=Settings(interval_s=0.5), monotonic=OwnClock()) as made:
         yield made
 
 
