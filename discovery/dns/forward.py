@@ -200,7 +200,8 @@ class Forwarder:
     async def _find(self, key: Key, question: _Question) -> None:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                reply = await self._converse(key, question)
+                async with self._sockets:
+                    reply = await self._converse(key, question)
         except TimeoutError:  # whoever was sent nothing waited for a socket all the time
             reply = None if question.sent else OVERLOADED
         except exchange.Shortage as why:
@@ -250,13 +251,12 @@ class Forwarder:
                 _log.exception("a forwarded reply could not be delivered")
 
     async def _converse(self, key: Key, question: _Question) -> Relayed | None:
-        talk = conversation(self._routes.to(key[0]), self._clock())
+        talk = conversation(self._routes.to(key[0]), self._clock)
         reply: Relayed | None = None
         try:
             attempt = next(talk)
             while True:
-                async with self._sockets:
-                    reply = await self._attempted(attempt, key, question)
+                reply = await self._attempted(attempt, key, question)
                 attempt = talk.send(reply)
         except StopIteration as end:
             found: Relayed | None = end.value

@@ -4,7 +4,7 @@ A conversation yields attempts and is sent what came of each. Mutable, and owned
 forwarder's.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from discovery.dns import wire
@@ -97,24 +97,26 @@ class Attempt:
 Conversation = Generator[Attempt, Relayed | None, Relayed | None]
 
 
-def conversation(upstreams: Sequence[Upstream], now: float) -> Conversation:
+def conversation(upstreams: Sequence[Upstream], clock: Callable[[], float]) -> Conversation:
     """Ask until somebody answers; the last refusal that came, `None` if nobody said anything.
 
     Send the reply to each attempt, `None` without one. Whoever refused is not asked again; whoever
     was silent is asked over TCP, then over UDP once more: three times, as RFC 9520 §3.1 allows.
+    Who rests is looked at before each attempt: others learn meanwhile.
     """
-    order = sorted(upstreams, key=lambda upstream: upstream.rests(now))
     refusals: dict[Upstream, Relayed] = {}
-    for turn, timeout_s in enumerate(_timeouts_s(len(order))):
-        for upstream in order:
-            if upstream in refusals:
-                continue
+    for turn, timeout_s in enumerate(_timeouts_s(len(upstreams))):
+        left = [upstream for upstream in upstreams if upstream not in refusals]
+        while left:
+            now = clock()
+            upstream = min(left, key=lambda one: one.rests(now))
+            left.remove(upstream)
             stream = (turn == 1) is not upstream.prefers_streams(now)
             reply = yield from _asked(upstream, stream, timeout_s, now)
             if reply is None:
                 continue
             if turn == 1 or not stream:
-                upstream.answered(stream, now)
+                upstream.answered(stream, clock())
             if reply.rcode in _ANSWERS:
                 return reply
             refusals[upstream] = reply

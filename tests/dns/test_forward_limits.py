@@ -104,7 +104,7 @@ def test_no_more_sockets_are_open_than_allowed() -> None:
         def all_asked() -> bool:
             nonlocal most
             most = max(most, open_to(upstream.address))
-            return len(upstream.asked) >= 12
+            return len(upstream.asked) >= 8
 
         until(all_asked)
         assert most == 4
@@ -119,6 +119,18 @@ def test_who_never_got_a_socket_is_told_of_overload() -> None:
         assert asking.came["n0.example"] == [UNANSWERED]
         assert asking.came["n9.example"] == [OVERLOADED]
         assert "no socket for a forwarded query in time" in asking.dropped
+
+
+def test_a_silent_resolver_costs_little_under_load() -> None:
+    """As soon as it rests, the questions that waited for a socket go to the next one."""
+    with silent() as first, resolving(address_of) as second:
+        with Asking(first, second, max_sockets=8) as asking:
+            for n in range(400):
+                asking.ask(f"n{n}.example")
+            until(lambda: all(asking.came.values()))
+            answered = [r for (r,) in asking.came.values() if r.rcode == wire.NOERROR]
+        assert len(answered) > 300
+        assert len(first.asked) < 40
 
 
 def test_a_lack_of_descriptors_is_nobodys_failure() -> None:

@@ -19,7 +19,7 @@ def talk(
 ) -> tuple[list[Attempt], Relayed | None]:
     """All attempts of one conversation, and how it ended."""
     made: list[Attempt] = []
-    conversing = conversation(several, now)
+    conversing = conversation(several, lambda: now)
     try:
         attempt = next(conversing)
         while True:
@@ -156,10 +156,22 @@ def test_one_question_at_a_time_tries_who_has_rested() -> None:
     a, b = named("a", "b")
     a.ended(False, 0.0)
     a.ended(False, 0.0)
-    first = next(conversation([a, b], 2.0))
+    first = next(conversation([a, b], lambda: 2.0))
     assert first.upstream is a
     a.began(2.0)
-    assert next(conversation([a, b], 2.0)).upstream is b
+    assert next(conversation([a, b], lambda: 2.0)).upstream is b
+
+
+def test_who_begins_to_rest_meanwhile_is_asked_last() -> None:
+    """A question that has waited does not try what others have found silent."""
+    a, b, c = named("a", "b", "c")
+
+    def says(attempt: Attempt) -> Relayed | None:
+        b.ended(False, 0.0)
+        b.ended(False, 0.0)
+        return FINE if attempt.upstream is c else None
+
+    assert ways(talk([a, b, c], says)[0]) == [("a", False), ("c", False)]
 
 
 def test_attempts_that_we_give_up_count_only_after_long_silence() -> None:
