@@ -164,7 +164,6 @@ class Ejection:
         standing.lasts_s = lasts_s
         standing.cause, standing.why = cause, why
         standing.until, standing.trial_until = now + lasts_s, 0.0
-        standing.clear()
 
 
 def _is_shared(part: float, standing: Standing, now: float, pool: Sequence[Standing]) -> bool:

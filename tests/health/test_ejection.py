@@ -75,6 +75,17 @@ class TestInPart:
         assert all(standing.cause is None for standing in among)
 
 
+    def test_what_all_shared_long_ago_is_no_excuse(self) -> None:
+        """Others count by what they do now."""
+        among = standings(4)
+        for n in range(8):
+            for standing in among[1:]:
+                saw(standing, "answer" if n % 2 else "error", n / 20, among)
+        for n in range(21):
+            saw(among[0], "answer" if n % 2 else "error", 60 + n / 20, among)
+        assert among[0].cause == "failing"
+
+
 class TestHowLong:
     """Ejections last ten seconds, doubling to five minutes."""
 
@@ -104,6 +115,7 @@ class TestHowLong:
         fail(among[0], "refused", 2, among)
         until = among[0].until
         assert saw(among[0], "answer", until, among)
+        assert among[0].why == ""
         for _ in range(9):
             assert not EJECTION.saw(among[0], "refused", until - 0.1, until + 1.0, among)
         assert among[0].cause is None
