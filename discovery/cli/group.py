@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "Say of every task of a service whether it is an endpoint, and why.",
     "history": "Print what changed of a service, when and why.",
     "health": "Ask a running sidecar whether it is alive (for container health checks).",
+    "taskdef": "Print definitions for ECS and IAM: sidecar, daemon, policy.",
     "exec": "Run a command with our resolver first, and delay the SIGTERM that ends it.",
     "config": "Print every setting, its value and where it came from.",
     "local": "Run the local ECS alone: an ECS API in which a task is a local process.",
