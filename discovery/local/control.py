@@ -3,7 +3,7 @@
 Everything here runs on the server's thread. The HTTP paths take and answer JSON:
 `GET /` summary · `GET|DELETE /calls` · `GET|POST|DELETE /faults` · `POST /instances` ·
 `POST /populate` · `POST /kill-process` · `POST /lose-host` · `POST /throttle` · `POST /roles` ·
-`POST /hold-deployment` · `POST /next-stage`.
+`POST /hold-deployment` · `POST /next-stage` · `POST /agent` · `POST /interrupt-spot`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from discovery.local.errors import ApiError
 from discovery.local.faults import KINDS
 from discovery.local.instances import HostOptions
 from discovery.local.populate import populate
+from discovery.local.ports import Listen, listens
 from discovery.local.region import Regions
-from discovery.local.state import ENDED, Document, Service
+from discovery.local.state import ENDED, Document, Service, Task
 from discovery.local.throttle import Throttle
 from discovery.local.world import Runtime, World
+
+_INTERRUPTED = "Your Spot Task was interrupted."
 
 
 @dataclass(slots=True)
@@ -78,15 +81,48 @@ class Control:
             if container.process is not None:
                 self.runtime.launcher.signal(container.process, signal.SIGKILL)
 
-    def lose_host(self, container_instance_arn: str) -> None:
-        """A host dies; its tasks stay RUNNING until ECS gives them up."""
+    def lose_host(
+        self, container_instance_arn: str, how: int | None = signal.SIGKILL
+    ) -> list[Listen]:
+        """A host dies; its tasks stay RUNNING until ECS gives them up; returns where they listen.
+
+        Its processes get the signal `how`; None leaves them to whoever cuts them off.
+        """
         region, instance = self.regions.instance(container_instance_arn)
-        instance.agent_connected = False
+        self.connect_agent(container_instance_arn, connected=False)
+        return _lost(region.world, list(instance.tasks.values()), how)
+
+    def lose_zone(
+        self, zone: str, how: int | None = signal.SIGSTOP, region: str | None = None
+    ) -> list[Listen]:
+        """Every host and every Fargate task of a zone dies; KeyError where there is none."""
+        world = self.regions.at(region).world
+        hosts = [each for each in world.state.instances() if each.zone == zone]
+        tasks = [each for each in world.state.tasks() if each.zone == zone and not each.instance]
+        if not hosts and not tasks:
+            raise KeyError(f"nothing runs in the zone {zone}")
+        found = [at for host in hosts for at in self.lose_host(host.arn, how)]
+        return found + _lost(world, tasks, how)
+
+    def connect_agent(self, container_instance_arn: str, connected: bool) -> None:
+        """The agent of a host loses its connection or has it again; its tasks go on."""
+        region, instance = self.regions.instance(container_instance_arn)
+        instance.agent_connected = connected
         instance.version += 1
         region.world.on_instance(instance)
-        for task in list(instance.tasks.values()):
-            if task.status != ENDED:
-                lifecycle.lose(region.world, task)
+
+    def interrupt_spot(self, arn: str) -> None:
+        """The two minutes' notice for a container instance, or for a Fargate task.
+
+        The instance is DRAINING and gone after two minutes of the pace; the task is stopped.
+        """
+        try:
+            region, task = self.regions.task(arn)
+        except KeyError:
+            region, instance = self.regions.instance(arn)
+            instances.interrupt(region.world, instance)
+        else:
+            lifecycle.stop(region.world, task, "SpotInterruption", _INTERRUPTED)
 
     def hold_deployment(
         self, cluster: str, service: str, held: bool = True, region: str | None = None
@@ -148,6 +184,10 @@ class Control:
             ("POST", "populate"): lambda given: self.populate(**given),
             ("POST", "kill-process"): lambda given: _done(self.kill_process, given["task"]),
             ("POST", "lose-host"): lambda given: _done(self.lose_host, given["containerInstance"]),
+            ("POST", "agent"): lambda given: _done(
+                self.connect_agent, given["containerInstance"], bool(given["connected"])
+            ),
+            ("POST", "interrupt-spot"): lambda given: _done(self.interrupt_spot, given["arn"]),
             ("POST", "hold-deployment"): lambda given: _done(self.hold_deployment, **given),
             ("POST", "next-stage"): lambda given: self.next_stage(**given),
             ("POST", "throttle"): self._throttle,
@@ -174,6 +214,20 @@ class Control:
         return {"enabled": self.throttle.enabled}
 
 
-def _done(act: Callable[..., None], *arguments: Any, **named: Any) -> Document:
+def _lost(world: World, tasks: list[Task], how: int | None) -> list[Listen]:
+    alive = [task for task in tasks if task.status != ENDED]
+    where = [
+        at
+        for task in alive
+        if not task.simulated
+        for container in task.containers
+        for at, _ in listens(task, container)
+    ]
+    for task in alive:
+        lifecycle.lose(world, task, how)
+    return where
+
+
+def _done(act: Callable[..., object], *arguments: Any, **named: Any) -> Document:
     act(*arguments, **named)
     return {}

@@ -23,13 +23,16 @@ import time
 from typing import Any, NoReturn
 
 from discovery.local import webserver
-from discovery.local.keeper import adopt_orphans, end_children, exit_code, keep
+from discovery.local.keeper import FREEZE, adopt_orphans, end_children, exit_code, keep
+
+# what a keeper is told where it cannot be sent the program's own signal
+_TOLD = {int(signal.SIGKILL): signal.SIGHUP, int(signal.SIGSTOP): FREEZE}
 
 
 def main() -> None:
     """Serve the socket whose descriptor is the last argument, until it ends."""
     # blocked, not ignored: so none is lost on a keeper that has just been forked
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, FREEZE))
     adopt_orphans()
     Guardian(socket.socket(fileno=int(sys.argv[-1]))).run()
 
@@ -79,8 +82,8 @@ class Guardian:
     def _obey(self, order: dict[str, Any]) -> None:
         if order["op"] == "signal":
             if order["id"] in self._pids:
-                kill = order["signal"] == signal.SIGKILL
-                _kill(self._pids[order["id"]], signal.SIGHUP if kill else order["signal"])
+                told = _TOLD.get(order["signal"], order["signal"])
+                _kill(self._pids[order["id"]], told)
             return
         try:
             pid = self._spawn(order)

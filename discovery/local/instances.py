@@ -18,6 +18,7 @@ from discovery.local.world import ZONES, World
 
 _DESCRIBE_LIMIT = 100
 _UPDATE_LIMIT = 10
+_SPOT_NOTICE_S = 120.0
 _DEFAULT_CPU, _DEFAULT_MEMORY = 4096, 16384
 
 
@@ -174,6 +175,26 @@ def deregister(world: World, request: Document) -> Document:
         lifecycle.stop(world, task, "ServiceSchedulerInitiated", "Container instance deregistered")
     world.on_instance(found)
     return {"containerInstance": answer}
+
+
+def interrupt(world: World, instance: Instance) -> None:
+    """A Spot instance gets its two minutes' notice: DRAINING, then gone with what is left on it."""
+    instance.status = "DRAINING"
+    instance.version += 1
+    world.on_instance(instance)
+    notice_s = _SPOT_NOTICE_S * world.run.pace.period_scale
+    world.run.call_later(notice_s, _terminate, world, instance)
+
+
+def _terminate(world: World, instance: Instance) -> None:
+    if instance.cluster.instances.pop(instance.id, None) is None:
+        return
+    instance.status, instance.agent_connected = "INACTIVE", False
+    for task in list(instance.tasks.values()):
+        lifecycle.lose(world, task)
+        reason = f"Host EC2 (instance {instance.ec2_id}) terminated."
+        lifecycle.stop(world, task, "TerminationNotice", reason)
+    world.on_instance(instance)
 
 
 def list_instances(world: World, request: Document) -> Document:

@@ -3,7 +3,7 @@
 Rule 1: the program's descendants stay below the keeper, however they detach themselves (it is
 their subreaper), and die with the program.
 Rule 2: SIGTERM goes on to the program's process group, SIGHUP kills the program; the kernel sends
-SIGHUP when the guardian dies. It exits with the program's exit code.
+SIGHUP when the guardian dies; SIGUSR1 freezes the program. It exits with the program's exit code.
 Where there is no subreaper (only Linux has it), children that left the program's group stay.
 """
 
@@ -19,7 +19,8 @@ from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP)
+FREEZE = signal.SIGUSR1
+_HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, FREEZE)
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -51,7 +52,7 @@ def keep(guardian: int, become: Callable[[], NoReturn], forget: Callable[[], Non
     if program == 0:
         os.setpgid(0, 0)
         _die_with_parent(keeper, signal.SIGKILL)
-        for changed in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for changed in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, FREEZE):
             signal.signal(changed, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         become()
@@ -71,6 +72,8 @@ def _outlive(program: int) -> int:
         heard = signal.sigwait(_HEARD)
         if heard == signal.SIGTERM:
             _kill_group(program, signal.SIGTERM)
+        elif heard == FREEZE:
+            _kill_group(program, signal.SIGSTOP)
         elif heard == signal.SIGHUP:
             _kill_group(program, signal.SIGKILL)
         ended = dict(_reaped())

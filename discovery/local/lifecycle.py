@@ -349,13 +349,17 @@ def new_eni(world: World, subnet: str, public: bool) -> Eni:
     )
 
 
-def lose(world: World, task: Task) -> None:
-    """The task's host is gone: its processes die, nobody reports it, ECS gives up after a while."""
+def lose(world: World, task: Task, how: int | None = signal.SIGKILL) -> None:
+    """The task's host is gone: nobody reports it, and ECS gives up after a while.
+
+    Its processes get the signal `how`; None leaves them to whoever cut them off.
+    """
     for container in task.containers:
         healthchecks.end(container)
         if container.process is not None:
             process, container.process = container.process, None
-            world.run.launcher.signal(process, signal.SIGKILL)
+            if how is not None:
+                world.run.launcher.signal(process, how)
     reason = "Host EC2 instance is unreachable"
     world.run.call_later(
         world.run.pace.host_lost_s, stop, world, task, "InfrastructureHealth", reason

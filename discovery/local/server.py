@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -28,6 +29,7 @@ from discovery.local.pages import Pages
 from discovery.local.probes import Sockets
 from discovery.local.processes import Guarded
 from discovery.local.region import Regions
+from discovery.local.silence import fill
 from discovery.local.state import Document
 from discovery.local.throttle import Throttle
 from discovery.local.world import Pace, Runtime
@@ -51,8 +53,8 @@ class LocalECS:
 
     `listen` is ADDR:PORT of 127.0.0.0/8, port 0 picks one; `pace` says how fast tasks and the
     scheduler go; `throttle` is about the real API's rate limits; `log_dir` keeps the containers'
-    output. A context manager; `start` raises OSError when the address is taken. Methods may be
-    called from any thread.
+    output; `silence` cuts off the addresses of lost hosts (see `lose_zone`). A context manager;
+    `start` raises OSError when the address is taken. Methods may be called from any thread.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class LocalECS:
         throttle: bool = True,
         log_dir: str | None = None,
         random: Random | None = None,
+        silence: Callable[[list[str]], None] | None = None,
     ) -> None:
         self._listen = listen
         self._region = region
@@ -72,6 +75,7 @@ class LocalECS:
         self._pace = pace or Pace()
         self._log_dir = log_dir
         self._random = random or Random()
+        self._hook = silence
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._control: Control | None = None
@@ -257,12 +261,58 @@ class LocalECS:
         """SIGKILL a task's processes, as a crash would; KeyError for an unknown task."""
         self._do(lambda control: control.kill_process(task_arn))
 
-    def lose_host(self, container_instance_arn: str) -> None:
+    def lose_host(self, container_instance_arn: str, *, silent: bool = False) -> None:
         """A host dies: its processes are gone and its agent is disconnected.
 
-        Its tasks stay RUNNING for `Pace.host_lost_s`, then they are STOPPED and replaced.
+        Its tasks stay RUNNING for `Pace.host_lost_s`, then they are STOPPED and replaced. Its
+        ports refuse, as after a reboot; `silent` ones take connections no longer and answer
+        nothing, as without power: see `lose_zone`.
         """
-        self._do(lambda control: control.lose_host(container_instance_arn))
+        how = self._loss(silent)
+        lost = self._do(lambda control: control.lose_host(container_instance_arn, how))
+        self._silence(lost, silent)
+
+    def lose_zone(self, zone: str, *, silent: bool = True, region: str | None = None) -> None:
+        """Every host and every Fargate task of a zone dies, as `lose_host` says; KeyError if none.
+
+        What is lost in silence is a black hole: its processes are frozen and the queues of their
+        listeners full, so that the kernel drops new connections and open ones never answer; this
+        needs no privilege. With `LocalECS(silence=…)` that function is called instead with the
+        addresses to cut off, and nothing is frozen: it may drop their packets.
+        """
+        how = self._loss(silent)
+        lost = self._do(lambda control: control.lose_zone(zone, how, region))
+        self._silence(lost, silent)
+
+    def _loss(self, silent: bool) -> int | None:
+        """The signal for the processes of what is lost."""
+        if not silent:
+            return signal.SIGKILL
+        return None if self._hook is not None else signal.SIGSTOP
+
+    def _silence(self, where: list[tuple[str, int, str]], silent: bool) -> None:
+        if not silent:
+            return
+        if self._hook is not None:
+            self._hook(sorted({address for address, _, _ in where}))
+        else:
+            fill((address, port) for address, port, kind in where if kind == "tcp")
+
+    def disconnect_agent(self, container_instance_arn: str) -> None:
+        """The agent of a host loses its connection; its tasks go on, and none is placed there."""
+        self._do(lambda control: control.connect_agent(container_instance_arn, False))
+
+    def reconnect_agent(self, container_instance_arn: str) -> None:
+        """The agent is connected again."""
+        self._do(lambda control: control.connect_agent(container_instance_arn, True))
+
+    def interrupt_spot(self, arn: str) -> None:
+        """A Spot interruption of a container instance or of a Fargate task.
+
+        The instance is DRAINING at once and gone after two minutes (times `Pace.period_scale`);
+        the task's `desiredStatus` is STOPPED at once, its stopCode SpotInterruption.
+        """
+        self._do(lambda control: control.interrupt_spot(arn))
 
     def hold_deployment(
         self, cluster: str, service: str, held: bool = True, *, region: str | None = None

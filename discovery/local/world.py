@@ -31,7 +31,8 @@ class Pace:
 
     `period_scale` shortens the periods in which nothing happens: the `interval` of health checks,
     of containers and of target groups, the `restartAttemptPeriod`, the deregistration delay, the
-    bake times of deployments; `stage_s` is how long their other stages last.
+    bake times of deployments, the notice of a Spot interruption; `stage_s` is how long other
+    stages of deployments last.
     """
 
     provisioning_s: float = 0.03
