@@ -1,6 +1,8 @@
 """The listeners that lead to services, against real sockets."""
 
 import contextlib
+import os
+import resource
 import socket
 import struct
 import threading
@@ -194,6 +196,13 @@ class World:
         self.upstreams._loop.call_soon_threadsafe(look)
         assert looked.wait(TIMEOUT_S)
 
+    def busy_s(self, seconds: float) -> float:
+        """How long the listener's thread used the CPU in so many real seconds."""
+        clock = time.pthread_getcpuclockid(self.upstreams._thread.ident or 0)
+        began = time.clock_gettime(clock)
+        threading.Event().wait(seconds)
+        return time.clock_gettime(clock) - began
+
     def in_flight(self) -> int:
         """Connections under way, as the balancer counts them."""
         return sum(m.in_flight for p in self.resolver._balancer.pools for m in p.members)
@@ -373,10 +382,7 @@ def test_waiting_costs_no_cpu(world: World, way: str) -> None:
         echo.open[0].shutdown(socket.SHUT_WR)
         connection.shutdown(socket.SHUT_WR)
         assert read(connection, 2) == b"0"
-    clock = time.pthread_getcpuclockid(world.upstreams._thread.ident or 0)
-    began = time.clock_gettime(clock)
-    threading.Event().wait(1.0)
-    assert time.clock_gettime(clock) - began < 0.3
+    assert world.busy_s(1.0) < 0.3
 
 
 def test_connecting_is_tried_elsewhere(world: World) -> None:
@@ -517,6 +523,72 @@ def test_a_client_that_leaves_while_it_waits_leaves_nothing(world: World) -> Non
     world.upstreams.close()
     assert world.upstreams.connections == 0
     assert world.in_flight() == 0
+
+
+def test_closing_ends_cleanly_what_is_quiet_and_resets_the_rest(world: World) -> None:
+    """Nobody takes a part for the whole."""
+    (echo,) = world.echoes(1, deaf=True)
+    world.listen(echo)
+    quiet = world.connect()
+    assert read(quiet, 1) == b"0"
+    waiting = world.connect()
+    assert read(waiting, 1) == b"0"
+    waiting.sendall(b"question")
+    assert read(echo.open[1], 8) == b"question"
+    world.clock.now += 1.0
+    world.upstreams.close()
+    assert read(quiet, 1) == b""
+    with pytest.raises(ConnectionResetError):
+        read(waiting, 1)
+
+
+@contextlib.contextmanager
+def files_left(count: int) -> Iterator[None]:
+    """Let the process open no more than so many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_endpoint_is_blamed_for_what_we_lack(world: World) -> None:
+    """Without a file for the second socket the client is reset."""
+    world.listen(*world.echoes(1))
+    assert read(world.connect(), 1) == b"0"
+    assert world.until(lambda: world.upstreams.connections == 1)
+    with socket.socket() as connection:
+        connection.settimeout(TIMEOUT_S)
+        (address,) = world.upstreams.addresses
+        with files_left(1):
+            connection.connect((address.host, address.port))
+            with pytest.raises(ConnectionResetError):
+                read(connection, 1)
+    ((member,),) = (pool.members for pool in world.resolver._balancer.pools)
+    assert member.standing.failures == 0
+    assert read(world.connect(), 1) == b"0"
+
+
+def test_who_comes_while_no_file_can_be_opened_waits(world: World) -> None:
+    """And is served when one can be."""
+    world.listen(*world.echoes(1))
+    with socket.socket() as connection:
+        connection.settimeout(TIMEOUT_S)
+        (address,) = world.upstreams.addresses
+        with files_left(0):
+            connection.connect((address.host, address.port))
+            assert world.busy_s(1.0) < 0.3
+            assert world.upstreams.connections == 0
+        assert read(connection, 1) == b"0"
 
 
 def test_the_sidecar_opens_them(world: World) -> None:
