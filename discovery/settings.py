@@ -335,6 +335,9 @@ class Settings:
     overrides: str | None = _setting(
         None, "overrides", text, "TOML file of what is decided by hand, read again when it changes"
     )
+    availability_zone: str | None = _setting(
+        None, "availability_zone", text, "zone whose endpoints are used first; any: none is"
+    )
     lame_duck_s: float = _setting(
         5.0, "lame_duck", duration, "how long answers go on after SIGTERM"
     )

@@ -74,7 +74,7 @@ def _file(path: str, key: str) -> dict[str, Any]:
 
 
 def _metadata(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What the task that we run in says: its cluster, and where its network has us listen."""
+    """What the task that we run in says: cluster and zone, and where its network has us listen."""
     if METADATA_VARIABLE not in environment:
         return {}
     from discovery.ecs.metadata import identity  # httpx comes with it
@@ -82,11 +82,11 @@ def _metadata(environment: Mapping[str, str]) -> dict[str, Any]:
     found = identity(environment)
     if found is None:
         return {}
-    addresses = _addresses(found.network_mode)
+    placed = _addresses(found.network_mode) | {"availability_zone": found.zone}
     if found.cluster is None:
-        return addresses
+        return placed
     table = {"name": found.cluster, "region": found.region}
-    return addresses | {"clusters": [{k: v for k, v in table.items() if v is not None}]}
+    return placed | {"clusters": [{k: v for k, v in table.items() if v is not None}]}
 
 
 def _addresses(network_mode: str | None) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _METAVARS = {
     "enable": "all|tagged",
     "overrides": "FILE",
     "dns_order": "balanced|weighted|stable",
+    "availability_zone": "AZ",
     "probes": "[PATTERN=]PROBE",
     "probe_rise": "COUNT",
     "probe_fall": "COUNT",

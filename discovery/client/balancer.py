@@ -28,7 +28,7 @@ class Balancer:
         self,
         make_policy: MakePolicy,
         chance: Chance,
-        balancing: Balancing | None = None,
+        balancing: Callable[[], Balancing] = Balancing,
         monotonic: Callable[[], float] = time.monotonic,
         missed: Missed = lambda endpoint, outcome: None,
     ) -> None:
@@ -50,7 +50,7 @@ class Balancer:
         """The pool of this key. Of too many, the one that was asked for least lately goes."""
         with self._lock:
             pool = self._pools.pop(key, None) or Pool(
-                self._make_policy, self._chance, self.clock, self._balancing, self._lock
+                self._make_policy, self._chance, self.clock, self._balancing(), self._lock
             )
             self._pools[key] = pool
             if len(self._pools) > _MOST_POOLS:

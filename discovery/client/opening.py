@@ -1,13 +1,18 @@
 """From the text of a source setting to a source; each kind is imported when it is asked for."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from discovery.balancing.pool import Balancing
+from discovery.client.own_zone import Placed
 from discovery.errors import BadSetting
 from discovery.events import Listeners
 from discovery.settings import Settings
 from discovery.sources.base import Source
 
 Open = Callable[[str, Settings, Listeners], Source]
+Placing = tuple[Source, Callable[[], Balancing]]
+ANY_ZONE = "any"
 WANT = "ecs or file:PATH"
 
 
@@ -18,6 +23,20 @@ def opened(source: str, settings: Settings, listeners: Listeners) -> Source:
     if open_source is None:
         raise BadSetting("source", source, WANT)
     return open_source(rest, settings, listeners)
+
+
+def placed(source: Source, settings: Settings, balancing: Balancing | None) -> Placing:
+    """The source, and how to balance: our own zone first, where anything says which it is.
+
+    The balancing's zone goes before the setting's, and that before what the task's metadata say.
+    """
+    given = balancing or Balancing()
+    zone = given.zone or settings.availability_zone
+    if zone is not None:
+        how = replace(given, zone=None if zone == ANY_ZONE else zone)
+        return source, lambda: how
+    asking = source if isinstance(source, Placed) else Placed(source)
+    return asking, lambda: replace(given, zone=asking.zone)
 
 
 def is_read_whole(source: str) -> bool:

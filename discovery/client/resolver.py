@@ -28,7 +28,7 @@ from discovery.client.attempts import Route
 from discovery.client.balancer import Balancer
 from discovery.client.lease import Lease
 from discovery.client.lookup import Found, Lookup
-from discovery.client.opening import is_read_whole, opened
+from discovery.client.opening import is_read_whole, opened, placed
 from discovery.client.waiting import drive, drive_async
 from discovery.errors import BadSetting, NoEndpoints
 from discovery.events import Listeners
@@ -50,7 +50,8 @@ class Resolver:
 
     `cluster` is a name, `REGION/NAME` or an ARN, or several, the default first; without one, the
     settings' clusters. `source` is `ecs`, `file:PATH` or a `Source`, which the resolver closes.
-    With `whole` it reads all services of its clusters, otherwise only those asked for.
+    With `whole` it reads all services of its clusters, otherwise only those asked for. Endpoints in
+    our own availability zone come first: that of `balancing`, else the setting's, else our task's.
 
     All methods may be called from any thread, and those named `a…` from any event loop. A first
     call for a name blocks for up to `timeout_s`; later ones read memory. After a fork the child
@@ -82,6 +83,7 @@ class Resolver:
         if isinstance(source, str):
             whole = whole or is_read_whole(source)
             source = opened(source, settings, listeners)
+        source, spread = placed(source, settings, balancing)
         self._zone = settings.zone
         self._clock = clock
         self._random = random or Random()
@@ -114,7 +116,7 @@ class Resolver:
             if outcome == "refused":
                 refresher.hurry()
 
-        self._balancer = Balancer(policy, self._random, balancing, monotonic, missed)
+        self._balancer = Balancer(policy, self._random, spread, monotonic, missed)
         self._lookup = Lookup(
             self._catalog,
             self._refresher,

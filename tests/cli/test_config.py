@@ -18,6 +18,7 @@ TASK = {
     "Cluster": "arn:aws:ecs:eu-west-1:123456789012:cluster/prod",
     "TaskARN": "arn:aws:ecs:eu-west-1:123456789012:task/prod/0123456789abcdef0123456789abcdef",
     "Family": "discovery",
+    "AvailabilityZone": "eu-west-1b",
 }
 
 
@@ -106,7 +107,9 @@ def test_a_task_needs_no_setting(metadata: Metadata) -> None:
         "127.0.0.1:53",
         "127.0.0.1:8053",
     )
+    assert found.settings.availability_zone == "eu-west-1b"
     assert found.origins["clusters"] == found.origins["dns"] == "task metadata"
+    assert found.origins["availability_zone"] == "task metadata"
     assert found.origins["http"] == "default"
 
 
