@@ -29,34 +29,55 @@ _NOT_IN = f"not opted in by the tag {TAG}, and only tagged services are enabled"
 Key = tuple[str, str]
 
 
-def overridden(
-    snapshot: Snapshot, overrides: Overrides, enable: Enable, zone: str, now: float
-) -> Snapshot:
-    """The snapshot under what is in force at `now`. `zone` is the DNS zone that names may end in.
+class Decisions:
+    """Overrides and tags, and what they make of snapshots. One caller at a time.
 
-    Expects services as they were read; its index is that of `snapshot`.
+    A service that is the same object as at the last call is not looked at again. `zone` is the DNS
+    zone that names may end in.
     """
-    if not snapshot.labels:
-        return snapshot
-    force = overrides.in_force(now)
-    ruling = _Ruling(force.rules, snapshot.labels, zone)
-    services = {key: _ruled(s, ruling.of(key), enable) for key, s in snapshot.services.items()}
-    same = all(services[key] is service for key, service in snapshot.services.items())
-    ruled = snapshot if same else replace(snapshot, services=services)
-    found = [a for alias in force.aliases if (a := aliased(alias, ruled, zone)) is not None]
-    if not found:
-        return ruled
-    return replace(
-        ruled,
-        services={**services, **{service.key: service for service, _ in found}},
-        read_at={**ruled.read_at, **{service.key: read_at for service, read_at in found}},
-    )
+
+    def __init__(self, overrides: Overrides, enable: Enable, zone: str) -> None:
+        self.overrides = overrides
+        self._enable: Enable = enable
+        self._zone = zone
+        self._ruling = _Ruling((), (), zone)
+        self._known: dict[Key, tuple[Service, Service]] = {}  # as read, and under the rules
+
+    def applied(self, snapshot: Snapshot, now: float) -> Snapshot:
+        """The snapshot, of services as they were read, under what is in force at `now`."""
+        if not snapshot.labels:
+            return snapshot
+        force = self.overrides.in_force(now)
+        if (force.rules, snapshot.labels) != (self._ruling.rules, self._ruling.labels):
+            self._ruling = _Ruling(force.rules, snapshot.labels, self._zone)
+            self._known = {}
+        self._known = {key: self._ruled(key, s) for key, s in snapshot.services.items()}
+        services = {key: ruled for key, (_, ruled) in self._known.items()}
+        same = all(read is ruled for read, ruled in self._known.values())
+        ruled = snapshot if same else replace(snapshot, services=services)
+        aliases = (aliased(alias, ruled, self._zone) for alias in force.aliases)
+        found = [each for each in aliases if each is not None]
+        if not found:
+            return ruled
+        return replace(
+            ruled,
+            services={**services, **{service.key: service for service, _ in found}},
+            read_at={**ruled.read_at, **{service.key: read_at for service, read_at in found}},
+        )
+
+    def _ruled(self, key: Key, service: Service) -> tuple[Service, Service]:
+        known = self._known.get(key)
+        if known is not None and known[0] is service:
+            return known
+        return service, _ruled(service, self._ruling.of(key), self._enable)
 
 
 class _Ruling:
     """The rules by the services that they speak of."""
 
-    def __init__(self, rules: Iterable[Rule], labels: tuple[str, ...], zone: str) -> None:
+    def __init__(self, rules: tuple[Rule, ...], labels: tuple[str, ...], zone: str) -> None:
+        self.rules = rules
+        self.labels = labels
         self._for_all: list[tuple[int, Rule]] = []
         self._for_one: dict[Key, list[tuple[int, Rule]]] = {}
         for n, rule in enumerate(rules):
@@ -73,7 +94,9 @@ class _Ruling:
         return tuple(rule for _, rule in sorted((*self._for_all, *own), key=lambda each: each[0]))
 
 
-def _ruled(service: Service, rules: tuple[Rule, ...], enable: Enable) -> Service:
+def _ruled(service: Service, rules: Iterable[Rule], enable: Enable) -> Service:
+    endpoints = (*service.endpoints, *service.spares)
+    rules = [rule for rule in rules if any(is_of(rule, endpoint) for endpoint in endpoints)]
     if not rules and not any(_tag_reason(endpoint, enable) for endpoint in service.endpoints):
         return service
 
@@ -146,14 +169,16 @@ def is_of(rule: Rule, endpoint: Endpoint) -> bool:
     """Whether the rule speaks of this endpoint, of a service that it speaks of."""
     return (
         (rule.zone is None or rule.zone == endpoint.zone)
-        and (rule.task is None or rule.task in _task_names(endpoint))
+        and (rule.task is None or _is_task(rule.task, endpoint))
         and (rule.task_definition is None or rule.task_definition in _definition_names(endpoint))
     )
 
 
-def _task_names(endpoint: Endpoint) -> tuple[str, ...]:
+def _is_task(task: str, endpoint: Endpoint) -> bool:
     arn = endpoint.task_arn
-    return (arn, arn.rpartition("/")[2]) if arn else (endpoint.authority,)
+    if arn is None:
+        return task == endpoint.authority
+    return arn.endswith(task) and (len(arn) == len(task) or arn[-len(task) - 1] == "/")
 
 
 def _definition_names(endpoint: Endpoint) -> tuple[str, ...]:

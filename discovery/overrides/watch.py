@@ -15,7 +15,7 @@ from pathlib import Path
 from discovery.errors import BadSetting
 from discovery.events import Listeners, Noticed
 from discovery.model import Snapshot
-from discovery.overrides.applied import Enable, overridden
+from discovery.overrides.applied import Decisions, Enable
 from discovery.overrides.rules import Overrides, overrides_in
 
 POLL_S = 1.0
@@ -45,24 +45,24 @@ class ByHand:
         self._zone = zone
         self._listeners = listeners or Listeners()
         self._clock = clock
-        self._overrides = Overrides()
         self._signature: _Signature | None = None
         self._said = ""
         self._applied = 0  # how much was in force when last looked at
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._decisions = Decisions(Overrides(), enable, zone)
         if self._path is not None:
             self._signature = _signature(self._path)
-            self._overrides = _read(self._path)
+            self._decisions = Decisions(_read(self._path), enable, zone)
 
     @property
     def has_aliases(self) -> bool:
         """Whether there are names that stand for others, which may be anywhere."""
-        return bool(self._overrides.aliases)
+        return bool(self._decisions.overrides.aliases)
 
     def adjusted(self, snapshot: Snapshot, now: float) -> Snapshot:
         """See `Adjustment`."""
-        return overridden(snapshot, self._overrides, self._enable, self._zone, now)
+        return self._decisions.applied(snapshot, now)
 
     def start(self, changed: Callable[[], object]) -> None:
         """Look at the file from now on, in a thread that calls `changed` when there is news."""
@@ -87,7 +87,7 @@ class ByHand:
         One caller at a time.
         """
         changed = self._reread()
-        in_force = len(self._overrides.in_force(self._clock()))
+        in_force = len(self._decisions.overrides.in_force(self._clock()))
         ended, self._applied = in_force != self._applied, in_force
         return changed or ended
 
@@ -109,11 +109,11 @@ class ByHand:
             return False
         # Taken before reading: a file that is written meanwhile differs at the next look.
         self._signature, self._said = signature, ""
-        changed = overrides != self._overrides
-        self._overrides = overrides
-        if changed:
-            self._listeners.emit(Noticed(f"overrides: {len(overrides)} in force"))
-        return changed
+        if overrides == self._decisions.overrides:
+            return False
+        self._decisions = Decisions(overrides, self._enable, self._zone)
+        self._listeners.emit(Noticed(f"overrides: {len(overrides)} in force"))
+        return True
 
     def _say(self, message: str) -> None:
         if message != self._said:

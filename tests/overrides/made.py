@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterable
 
 from discovery.model import Cluster, Endpoint, Exclusion, Port, Service, Snapshot
-from discovery.overrides.applied import Enable, overridden
+from discovery.overrides.applied import Decisions, Enable
 from discovery.overrides.rules import overrides_in
 from tests.made import NOW
 
@@ -36,7 +36,7 @@ def decided(of: Snapshot, text: str = "", *, enable: Enable = "all", now: float 
     for entries in document.values():
         for entry in entries:
             entry.setdefault("until", "forever")
-    return overridden(of, overrides_in(document), enable, "ecs.internal", now)
+    return Decisions(overrides_in(document), enable, "ecs.internal").applied(of, now)
 
 
 def hosts(of: Snapshot, name: str, cluster: str = "a") -> list[str]:

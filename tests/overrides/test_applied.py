@@ -1,12 +1,14 @@
 """What decisions by hand and tags make of what was read."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from discovery import documents
 from discovery.model import Exclusion, Snapshot
-from discovery.overrides.applied import TAG, Enable
+from discovery.overrides.applied import TAG, Decisions, Enable
+from discovery.overrides.rules import Overrides, Rule
 from tests.made import NOW, endpoint
 from tests.overrides.made import decided, hosts, reasons, service, snapshot
 
@@ -191,3 +193,15 @@ def test_before_there_is_a_cluster_nothing_is_decided() -> None:
     """Names mean nothing yet."""
     empty = Snapshot()
     assert decided(empty, '[[exclude]]\nservice = "web"') is empty
+
+
+def test_what_was_worked_out_is_kept_while_it_holds() -> None:
+    """Per service, as long as it is read as the same object and the same rules are in force."""
+    rules = (Rule("exclude", NOW + 60, zone="z1"),)
+    it = Decisions(Overrides(rules), "all", "ecs.internal")
+    first = it.applied(READ, NOW)
+    changed = replace(READ, services={**READ.services, API.key: service("api", SECOND)})
+    second = it.applied(changed, NOW)
+    assert second.services["a", "web"] is first.services["a", "web"]
+    assert hosts(second, "api") == ["2"]
+    assert it.applied(changed, NOW + 60) is changed
