@@ -1,4 +1,4 @@
-"""What balancing costs: `python -m tests.bench.balancing` writes its section of RESULTS.md.
+"""What balancing costs: `python -m tests.bench.balancing` writes its sections of RESULTS.md.
 
 Everything is measured in one run on one machine, our ways beside the bare ones.
 """
@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 import httpx
 
 from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Resolver
+from tests.bench import proxies
 from tests.bench.echo import resolver_of, servers
-from tests.bench.proxies import listener
 from tests.bench.results import Row, write_section
 
 ROUNDS = 7
@@ -170,17 +170,24 @@ def _abuse_loop(resolver: Resolver, count: int) -> None:
 
 
 def main() -> None:
-    """Everything, once."""
+    """Everything, or with the argument `listeners` only what concerns those."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4_096)), hard))
+    note = f"Python {sys.version.split()[0]}, httpx {httpx.__version__}, {os.cpu_count()} cores."
+    if sys.argv[1:] != ["listeners"]:
+        _write("Balancing: costs", note, picks, requests, connections, in_flight)
+    one = f"{note} One thread each, the median of {proxies.ROUNDS} rounds in turn."
+    _write("Balancing: listeners", one, proxies.listeners)
+
+
+def _write(title: str, note: str, *measures: Callable[[], Iterator[Row]]) -> None:
     rows = []
-    for measure in (picks, requests, connections, in_flight, listener):
+    for measure in measures:
         for row in measure():
             print(row, flush=True)
             rows.append(row)
-    note = f"Python {sys.version.split()[0]}, httpx {httpx.__version__}, {os.cpu_count()} cores."
     head = ["| what | measured | goal | |", "|---|---|---|---|"]
-    write_section("Balancing: costs", [note, "", *head, *map(str, rows)])
+    write_section(title, [note, "", *head, *map(str, rows)])
 
 
 if __name__ == "__main__":

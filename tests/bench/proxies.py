@@ -96,7 +96,7 @@ class Proxy:
         )
 
 
-def listener() -> Iterator[Row]:
+def listeners() -> Iterator[Row]:
     """A round trip, a connection and bytes through each, in one run."""
     ways = {"no listener": _straight, "our listener": _ours}
     if shutil.which("haproxy"):
@@ -119,9 +119,9 @@ def listener() -> Iterator[Row]:
 def serve(port: int) -> None:
     """Listen for one service until ended."""
     with resolver_of(port) as resolver:
-        listeners = Upstreams(resolver, [Upstream("web", Address("127.0.0.1", 0))])
-        listeners.start()
-        print(listeners.addresses[0].port, flush=True)
+        upstreams = Upstreams(resolver, [Upstream("web", Address("127.0.0.1", 0))])
+        upstreams.start()
+        print(upstreams.addresses[0].port, flush=True)
         threading.Event().wait()
 
 

@@ -1,22 +1,18 @@
 """Real tasks come, go, freeze and fail while clients call them: no idempotent request fails.
 
-Boto3 against the local ECS, tasks as real processes, clients in threads, in an event loop, and
-through an upstream's port.
+Boto3 against the local ECS, tasks as real processes, clients in threads and in an event loop.
 """
 
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import boto3
@@ -24,9 +20,8 @@ import httpx
 import pytest
 
 from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Resolver
-from discovery.client.upstreams import Upstreams
 from discovery.local.server import LocalECS
-from discovery.settings import Address, Settings, Upstream
+from discovery.settings import Settings
 from tests.made import OwnClock
 
 PROGRAM = Path(__file__).with_name("task_program.py")
@@ -263,51 +258,6 @@ def test_scaling_out_and_in(fleet: Fleet, load: Load) -> None:
     fleet.scale(TASKS)
     load.pass_by(50)
     load.end()
-    assert load.failed == []
-
-
-@pytest.fixture
-def port(resolver: Resolver) -> Iterator[int]:
-    """A local port that leads to the service."""
-    upstream = Upstream("web", Address("127.0.0.1", 0))
-    upstreams = Upstreams(resolver, [upstream], random=Random(7))
-    upstreams.start()
-    try:
-        yield upstreams.addresses[0].port
-    finally:
-        upstreams.close()
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
-@pytest.mark.parametrize("event", ["deployment", "killed", "scaling"])
-def test_curl_through_an_upstream(fleet: Fleet, port: int, event: str) -> None:
-    """A client that knows nothing of us, with its own retries for what breaks half-way."""
-    load = Load()
-
-    def work() -> None:
-        curl = ["curl", "-sS", "--max-time", "2", "--retry", "2", "--retry-all-errors"]
-        quick = [*curl, "--retry-delay", "0", "-w", " %{http_code}", f"http://127.0.0.1:{port}/"]
-        while load.goes_on:
-            done = subprocess.run(quick, capture_output=True, text=True, timeout=30)
-            if done.returncode:
-                load.failed.append(done.stderr)
-            else:
-                body, _, status = done.stdout.rpartition(" ")
-                load.note(int(status), body)
-
-    try:
-        load.run(work)
-        load.pass_by(5)
-        if event == "deployment":
-            fleet.deploy()
-        elif event == "killed":
-            fleet.kill()
-        else:
-            fleet.scale(TASKS + 1)
-            fleet.scale(TASKS)
-        load.pass_by(10)
-    finally:
-        load.end()
     assert load.failed == []
 
 
