@@ -99,8 +99,8 @@ class DnsServer:
         if self._forward:
             self._forwarder = Forwarder(self._forward, self._listeners)
             self._forwarder.start()
-        datagrams = UdpLoop(udp, self._answering(False), self._listeners)
-        streams = TcpLoop(tcp, self._answering(True), self._listeners)
+        datagrams = UdpLoop(udp, self._answering(False, self._allowed()), self._listeners)
+        streams = TcpLoop(tcp, self._answering(True, self._allowed()), self._listeners)
         self._loops = datagrams, streams
         self._threads = (
             threading.Thread(target=datagrams.run, name="dns-udp", daemon=True),
@@ -127,7 +127,15 @@ class DnsServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answering(self, stream: bool) -> Answering:
+    def answering(self) -> Answering:
+        """What answers as over TCP, for one thread that has its queries from elsewhere.
+
+        To be made once the server is started. Clients are always looked at, as they need not come
+        to our address.
+        """
+        return self._answering(True, Allowed(self._clients or PRIVATE))
+
+    def _answering(self, stream: bool, allowed: Allowed | None) -> Answering:
         host, _ = self.address
         addresses = () if host in _WILDCARDS else (host,)
         responder = Responder(
@@ -139,7 +147,6 @@ class DnsServer:
             ordering=self._ordering,
             forwards=self._forwarder.leads_anywhere if self._forwarder else None,
         )
-        allowed = self._allowed()
         return Answering(
             *(responder, self._snapshot, self._clock), allowed=allowed, forwarder=self._forwarder
         )

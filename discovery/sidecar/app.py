@@ -142,14 +142,19 @@ class Answers:
         return _headers(snapshot) | {AGE: seconds(snapshot.age_s(service, self.clock()))}
 
 
-def application(answers: Answers, allowed_hosts: Collection[str] = ()) -> ASGIApp:
-    """The ASGI application. `allowed_hosts` are names taken in Host besides localhost."""
-    routes = answers.routes()
+def application(
+    answers: Answers, allowed_hosts: Collection[str] = (), beside: Sequence[Route] = ()
+) -> ASGIApp:
+    """The ASGI application. `allowed_hosts` are names taken in Host besides localhost.
+
+    `beside` are the paths of other interfaces that live by the same rules.
+    """
+    routes = [*answers.routes(), *beside]
     paths = [route.path.replace(":path", "") for route in routes]
 
     def on_http_error(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
-            return _error(MethodNotAllowed(f"{request.method} is not allowed here: use GET"))
+            return _not_allowed(request.method, (error.headers or {}).get("Allow", "GET"))
         near = difflib.get_close_matches(request.url.path, paths, n=3, cutoff=0.3)
         return _error(UnknownPath(request.url.path, near or paths))
 
@@ -177,9 +182,15 @@ def _on_mistake(request: Request, error: Exception) -> Response:
     return _error(DiscoveryError("a mistake of ours; the log has more"))
 
 
+def _not_allowed(method: str, others: str) -> Response:
+    allowed = sorted(others.split(", "))
+    use = " or ".join(name for name in allowed if name != "HEAD")
+    error = MethodNotAllowed(f"{method} is not allowed here: use {use}")
+    return _json(documents.error(error), {"Allow": ", ".join(allowed)}, error.status)
+
+
 def _error(error: DiscoveryError) -> Response:
-    headers = {"Allow": "GET, HEAD"} if isinstance(error, MethodNotAllowed) else {}
-    return _json(documents.error(error), headers, error.status)
+    return _json(documents.error(error), status=error.status)
 
 
 def _json(body: Document, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:

@@ -18,6 +18,7 @@ from discovery.errors import AddressUnusable
 from discovery.events import Listeners
 from discovery.settings import Address, Settings
 from discovery.sidecar.app import Answers, application
+from discovery.sidecar.doh import DnsOverHttp
 from discovery.sidecar.garbage import Garbage
 from discovery.sidecar.listening import HttpServer, unusable
 from discovery.sidecar.resolvers import Resolvers
@@ -66,7 +67,8 @@ class Sidecar:
         self._dns_bound = False
         self._waits = Waits(self.resolver)
         answers = Answers(self.resolver, self._waits, self.missing, settings.zone, clock)
-        self._http = HttpServer(application(answers, settings.allowed_hosts), settings.http)
+        beside = DnsOverHttp(self._dns.answering).routes()
+        self._http = HttpServer(application(answers, settings.allowed_hosts, beside), settings.http)
         self._upstreams = Upstreams(self.resolver, settings.upstreams)
 
     @property
