@@ -42,7 +42,7 @@ def connected(
     found: dict[Place, Outcome] = {}
     ends_at = time.monotonic() + within_s
     # `poll`, which takes no descriptor of its own, unlike the default.
-    with getattr(selectors, "PollSelector", selectors.SelectSelector)() as selector:
+    with selectors.PollSelector() as selector:
         try:
             while waiting or selector.get_map():
                 _begin(waiting, selector, found, at_once, timeout_s)

@@ -198,6 +198,8 @@ def again_s(case: Case) -> float | None:
         return 0.0 if case.signs else None
     if seen.result == "refused":
         return 1.0 if "young" in case.signs or seen.times < PATIENCE else 5.0
+    if "doubted" in case.signs and seen.answered:
+        return 1.0  # it was so before the doubt came up, which the next connection ends
     if case.signs & {"lost", "doubted"} and not seen.answered:
         return 1.0 if seen.times < 3 else 5.0
     if "lost" in case.signs:

@@ -307,3 +307,14 @@ def test_a_restart_in_place_is_a_new_boot(running: Callable[[Rig], Rig]) -> None
     rig.source.say(observed(reading(other)))
     rig.load()
     assert rig.hosts == ["10.0.0.2"]
+
+
+def test_one_that_accepted_before_is_looked_at_again_when_a_caller_misses_it() -> None:
+    """What was seen before the miss does not answer it."""
+    rig = Rig(service(YOUNG, 1, 2), network=Network(h1="accepted", h2="accepted"))
+    rig.load()
+    rig.network.hosts["10.0.0.1"] = "refused"
+    rig.clock.now = NOW + 1
+    rig.checks.doubt(endpoint(1))
+    assert rig.round() == 1
+    assert rig.hosts == ["10.0.0.2"]
