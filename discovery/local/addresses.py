@@ -14,9 +14,13 @@ FIRST_DYNAMIC, LAST_DYNAMIC = 49153, 65535
 
 
 class Addresses:
-    """Hands out addresses; close it to give the server's network back."""
+    """Hands out addresses; close it to give the server's network back.
 
-    def __init__(self, random: Random) -> None:
+    With `reuse` a task gets the address that was given back last, if there is one.
+    """
+
+    def __init__(self, random: Random, reuse: bool = False) -> None:
+        self._reuse = reuse
         self._hosts = 1
         self._interfaces = 0
         self._free: list[int] = []
@@ -32,11 +36,16 @@ class Addresses:
         return f"127.{self._hosts >> 16}.{self._hosts >> 8 & 255}.{self._hosts & 255}"
 
     def interface(self) -> str:
-        """An address for one task; addresses of ended tasks are used again last."""
+        """An address for one task; addresses of ended tasks are used again last, or first."""
+        if self._reuse and self._free:
+            return self._at(self._free.pop())
         self._interfaces += 1
         number = self._interfaces
         if self._interfaces >= 65_000 and self._free:
             number = self._free.pop(0)
+        return self._at(number)
+
+    def _at(self, number: int) -> str:
         return f"127.{self._network}.{number >> 8 & 255}.{number & 255}"
 
     def release(self, address: str) -> None:

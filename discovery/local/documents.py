@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from discovery.local.network import Eni
 from discovery.local.state import (
     ENDED,
     Cluster,
     Container,
     Deployment,
     Document,
-    Eni,
     Instance,
     Service,
     Task,
@@ -82,7 +82,7 @@ def instance_document(instance: Instance, include: Set[str]) -> Document:
     ports = instance.ports()
     reserved = [str(port) for port in sorted(instance.reserved)]
     fixed = {proto: sorted(p for p, kind in ports if kind == proto) for proto in ("tcp", "udp")}
-    dynamic = range(49153, 65536)  # PORTS lists do not include dynamic ports
+    dynamic = instance.dynamic_ports  # PORTS lists do not include them
     tcp = [str(port) for port in fixed["tcp"] if port not in dynamic]
     udp = [str(port) for port in fixed["udp"] if port not in dynamic]
     return present(

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from discovery.local import lifecycle
+from discovery.local.addresses import FIRST_DYNAMIC, LAST_DYNAMIC
 from discovery.local.documents import instance_document
 from discovery.local.errors import client_error, invalid
 from discovery.local.ids import last_part
@@ -27,7 +28,9 @@ class HostOptions:
     """What a new host is like.
 
     `ipv6_bindings`: "" (or False) none, "same" or "different" (or True) host ports on `::`;
-    `split_ranges`: port ranges arrive as single bindings. ValueError for what does not exist.
+    `split_ranges`: port ranges arrive as single bindings; `host_ports`: first and last of the
+    dynamic host ports, given in turn, so that a range of two is soon used again. ValueError for
+    what does not exist.
     """
 
     cpu: int = _DEFAULT_CPU
@@ -40,8 +43,12 @@ class HostOptions:
     ec2_id: str | None = None
     capacity_provider: str | None = None
     split_ranges: bool = False
+    host_ports: tuple[int, int] = (FIRST_DYNAMIC, LAST_DYNAMIC)
 
     def __post_init__(self) -> None:
+        first, last = self.host_ports
+        if not 1 <= first <= last <= LAST_DYNAMIC:
+            raise ValueError(f"host_ports is the first and the last port, not {self.host_ports!r}")
         if self.ipv6_bindings not in ("", "same", "different", True, False):
             raise ValueError(f'ipv6_bindings is "same" or "different", not {self.ipv6_bindings!r}')
 
@@ -84,6 +91,8 @@ def add(
         capacity_provider=options.capacity_provider,
         simulated=options.simulated,
         split_ranges=options.split_ranges,
+        dynamic_ports=range(options.host_ports[0], options.host_ports[1] + 1),
+        next_port=options.host_ports[0],
     )
     cluster.instances[name] = made
     world.on_instance(made)

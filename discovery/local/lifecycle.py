@@ -14,9 +14,10 @@ from pathlib import Path
 
 from discovery.local import dependencies, healthchecks, registration
 from discovery.local.definitions import BOOT_LABEL
+from discovery.local.network import Eni
 from discovery.local.ports import NoPort, bind, environment, listens
 from discovery.local.processes import Program
-from discovery.local.state import ENDED, Container, Eni, Task
+from discovery.local.state import ENDED, Container, Task
 from discovery.local.world import World
 
 _STOP_TIMEOUT_S = 30.0

@@ -1,6 +1,6 @@
 """Port bindings of a container on its host, and where its process must listen.
 
-Bridge: every mapping gets a host port, dynamic ones from 49153 to 65535, ranges in one block (or
+Bridge: every mapping gets a host port, dynamic ones of its instance, ranges in one block (or
 one by one on hosts that split them). Host and awsvpc have no bindings. On a host with IPv6
 bindings each port appears twice, on `0.0.0.0` and `::`.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from discovery.local.addresses import FIRST_DYNAMIC, LAST_DYNAMIC, port_is_free
-from discovery.local.state import Binding, Container, Document, Instance, Task
+from discovery.local.addresses import port_is_free
+from discovery.local.network import Binding
+from discovery.local.state import Container, Document, Instance, Task
 
 Listen = tuple[str, int, str]
 
@@ -62,11 +63,12 @@ def _block(task: Task, instance: Instance, size: int, protocol: str, ip: str) ->
     addresses = [_on(instance, ip)]
     if instance.ipv6_bindings == "same":
         addresses.append("::1")
-    for _ in range(LAST_DYNAMIC - FIRST_DYNAMIC):
+    dynamic = instance.dynamic_ports
+    for _ in range(len(dynamic) + 1):  # the turn from the last one to the first is one
         start = instance.next_port
         instance.next_port = start + 1
-        if start + size - 1 > LAST_DYNAMIC:
-            instance.next_port = FIRST_DYNAMIC
+        if start + size > dynamic.stop:
+            instance.next_port = dynamic.start
             continue
         block = range(start, start + size)
         if any((port, protocol) in taken for port in block):

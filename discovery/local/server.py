@@ -53,8 +53,9 @@ class LocalECS:
 
     `listen` is ADDR:PORT of 127.0.0.0/8, port 0 picks one; `pace` says how fast tasks and the
     scheduler go; `throttle` is about the real API's rate limits; `log_dir` keeps the containers'
-    output; `silence` cuts off the addresses of lost hosts (see `lose_zone`). A context manager;
-    `start` raises OSError when the address is taken. Methods may be called from any thread.
+    output; `silence` cuts off the addresses of lost hosts (see `lose_zone`); with `reuse_addresses`
+    an awsvpc task gets the address of the one that ended last. A context manager; `start` raises OSError when the
+    address is taken. Methods may be called from any thread.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class LocalECS:
         log_dir: str | None = None,
         random: Random | None = None,
         silence: Callable[[list[str]], None] | None = None,
+        reuse_addresses: bool = False,
     ) -> None:
         self._listen = listen
         self._region = region
@@ -76,6 +78,7 @@ class LocalECS:
         self._log_dir = log_dir
         self._random = random or Random()
         self._hook = silence
+        self._reuse = reuse_addresses
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._control: Control | None = None
@@ -142,7 +145,7 @@ class LocalECS:
         self._loop = asyncio.get_running_loop()
         launcher = Guarded()
         prober = Sockets()
-        addresses = Addresses(self._random)
+        addresses = Addresses(self._random, self._reuse)
         runtime = self._runtime(launcher, prober, addresses)
         try:
             await launcher.start(dict(os.environ))
@@ -241,7 +244,7 @@ class LocalECS:
         """Add hosts on the next loopback addresses, in rotating zones; returns their ARNs.
 
         `options` are the fields of `HostOptions`: cpu, memory, external, simulated,
-        ipv6_bindings, address, zone, ec2_id, capacity_provider, split_ranges.
+        ipv6_bindings, address, zone, ec2_id, capacity_provider, split_ranges, host_ports.
         """
         return self._do(
             lambda control: control.add_instances(cluster, count, region, account, **options)

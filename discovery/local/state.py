@@ -11,38 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from discovery.local.addresses import FIRST_DYNAMIC, LAST_DYNAMIC
+from discovery.local.network import Binding, Eni
 from discovery.local.targets import Target, TargetGroup, Timer
 
 Document = dict[str, Any]
 ENDED = "STOPPED"
-
-
-@dataclass(slots=True)
-class Binding:
-    """One port of a container on its host, as `networkBindings` shows it."""
-
-    bind_ip: str
-    protocol: str
-    container_port: int | None = None
-    host_port: int | None = None
-    container_range: str | None = None
-    host_range: str | None = None
-
-    def document(self) -> Document:
-        """The binding as the API writes it; a range has no single ports."""
-        if self.container_range is not None:
-            return {
-                "bindIP": self.bind_ip,
-                "protocol": self.protocol,
-                "containerPortRange": self.container_range,
-                "hostPortRange": self.host_range,
-            }
-        return {
-            "bindIP": self.bind_ip,
-            "containerPort": self.container_port,
-            "hostPort": self.host_port,
-            "protocol": self.protocol,
-        }
 
 
 @dataclass(slots=True)
@@ -73,20 +47,6 @@ class Container:
     def essential(self) -> bool:
         """Whether the task ends with it."""
         return bool(self.definition.get("essential", True))
-
-
-@dataclass(slots=True)
-class Eni:
-    """The elastic network interface of an awsvpc task: its own loopback address."""
-
-    id: str
-    attachment_id: str
-    mac: str
-    subnet: str
-    address: str
-    status: str = "PRECREATED"
-    ipv6: str | None = None
-    public_address: str | None = None
 
 
 @dataclass(slots=True)
@@ -140,7 +100,8 @@ class Instance:
     version: int = 1
     reserved: frozenset[int] = frozenset({22, 2375, 2376, 51678, 51679, 51680})
     tasks: dict[str, Task] = field(default_factory=dict)
-    next_port: int = 49153
+    dynamic_ports: range = range(FIRST_DYNAMIC, LAST_DYNAMIC + 1)
+    next_port: int = FIRST_DYNAMIC
     split_ranges: bool = False
     simulated: bool = False
     cpu_used: int = 0

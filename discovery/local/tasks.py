@@ -118,13 +118,14 @@ def describe_tasks(world: World, request: Document) -> Raw:
     for name in named:
         task = find(cluster, name)
         if task is None:
-            failures.append({"arn": _full_arn(world, cluster, name), "reason": "MISSING"})
+            failures.append({"arn": full_arn(world, cluster, name), "reason": "MISSING"})
         else:
             found.append(encoded_task(task, now, tagged))
     return Raw(b'{"tasks":[%b],"failures":%b}' % (b",".join(found), encode(failures)))
 
 
-def _full_arn(world: World, cluster: Cluster, named: object) -> str:
+def full_arn(world: World, cluster: Cluster, named: object) -> str:
+    """The ARN an id would have in this cluster."""
     text = str(named)
     if text.startswith("arn:"):
         return text
