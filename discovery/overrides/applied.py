@@ -65,6 +65,21 @@ class Decisions:
             read_at={**ruled.read_at, **{service.key: read_at for service, read_at in found}},
         )
 
+    def idle(self, snapshot: Snapshot, now: float) -> tuple[str, ...]:
+        """The places of what is in force and speaks of nothing that there is: typing errors, say.
+
+        For a snapshot that is known whole.
+        """
+        force = self.overrides.in_force(now)
+        ruling = _Ruling(force.rules, snapshot.labels, self._zone)
+        busy = {
+            rule.place
+            for key, service in snapshot.services.items()
+            for rule in _concerned(service, ruling.of(key))
+        }
+        busy |= {a.place for a in force.aliases if aliased(a, snapshot, self._zone) is not None}
+        return tuple(each.place for each in force if each.place not in busy)
+
     def _ruled(self, key: Key, service: Service) -> tuple[Service, Service]:
         known = self._known.get(key)
         if known is not None and known[0] is service:
@@ -95,8 +110,7 @@ class _Ruling:
 
 
 def _ruled(service: Service, rules: Iterable[Rule], enable: Enable) -> Service:
-    endpoints = (*service.endpoints, *service.spares)
-    rules = [rule for rule in rules if any(is_of(rule, endpoint) for endpoint in endpoints)]
+    rules = _concerned(service, rules)
     if not rules and not any(_tag_reason(endpoint, enable) for endpoint in service.endpoints):
         return service
 
@@ -126,6 +140,12 @@ def _ruled(service: Service, rules: Iterable[Rule], enable: Enable) -> Service:
         exclusions=(*exclusions, *(_excluded(e, reasons[e.identity]) for e in out)),
         notes={**service.notes, **notes},
     )
+
+
+def _concerned(service: Service, rules: Iterable[Rule]) -> list[Rule]:
+    """The rules that speak of any of its endpoints."""
+    endpoints = (*service.endpoints, *service.spares)
+    return [rule for rule in rules if any(is_of(rule, endpoint) for endpoint in endpoints)]
 
 
 def _tag_reason(endpoint: Endpoint, enable: Enable) -> str | None:

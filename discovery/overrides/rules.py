@@ -14,7 +14,7 @@ Pure: documents come from whoever reads files, as TOML's values.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ class Rule:
 
     `task` is an ARN, an id, or the `host:port` of an endpoint that belongs to no task;
     `task_definition` an ARN, `family:revision` or a family; `service` a name as everywhere. Weights
-    are multiplied by `weight`. `until` is in seconds since the epoch.
+    are multiplied by `weight`. `until` is in seconds since the epoch, `place` where it is written.
     """
 
     kind: Kind
@@ -55,6 +55,7 @@ class Rule:
     zone: str | None = None
     task_definition: str | None = None
     weight: float = 1.0
+    place: str = field(default="", compare=False)
 
     @property
     def words(self) -> str:
@@ -76,6 +77,7 @@ class Alias:
     targets: tuple[tuple[str, float], ...]
     in_order: bool
     reason: str = ""
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def _rule(kind: Kind, entry: Mapping[str, object], where: str) -> Rule:
         given["service"] = _decoded(entry, "service", where, _name)
     if kind == "weight":
         given["weight"] = _decoded(entry, "weight", where, _weight)
-    return Rule(kind, *_lasting(entry, where), **given)
+    return Rule(kind, *_lasting(entry, where), **given, place=where)
 
 
 def _alias(entry: Mapping[str, object], where: str) -> Alias:
@@ -156,8 +158,8 @@ def _alias(entry: Mapping[str, object], where: str) -> Alias:
         raise BadSetting(where, dict(entry), f"either {_ALIAS}")
     if "failover" in entry:
         several = _decoded(entry, "failover", where, _targets)
-        return Alias(name, until, tuple((target, 1.0) for target in several), True, reason)
-    return Alias(name, until, _decoded(entry, "weights", where, _parts), False, reason)
+        return Alias(name, until, tuple((target, 1.0) for target in several), True, reason, where)
+    return Alias(name, until, _decoded(entry, "weights", where, _parts), False, reason, where)
 
 
 def _lasting(entry: Mapping[str, object], where: str) -> tuple[float, str]:

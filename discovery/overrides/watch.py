@@ -47,6 +47,8 @@ class ByHand:
         self._clock = clock
         self._signature: _Signature | None = None
         self._said = ""
+        self._read = Snapshot()  # as it was last adjusted
+        self._is_checked = False
         self._applied = 0  # how much was in force when last looked at
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -62,6 +64,7 @@ class ByHand:
 
     def adjusted(self, snapshot: Snapshot, now: float) -> Snapshot:
         """See `Adjustment`."""
+        self._read = snapshot
         return self._decisions.applied(snapshot, now)
 
     def start(self, changed: Callable[[], object]) -> None:
@@ -87,6 +90,7 @@ class ByHand:
         One caller at a time.
         """
         changed = self._reread()
+        self._check()
         in_force = len(self._decisions.overrides.in_force(self._clock()))
         ended, self._applied = in_force != self._applied, in_force
         return changed or ended
@@ -112,8 +116,20 @@ class ByHand:
         if overrides == self._decisions.overrides:
             return False
         self._decisions = Decisions(overrides, self._enable, self._zone)
+        self._is_checked = False
         self._listeners.emit(Noticed(f"overrides: {len(overrides)} in force"))
         return True
+
+    def _check(self) -> None:
+        """Say once of each file what in it speaks of nothing, when all that there is is known."""
+        read = self._read
+        known = bool(read.clusters) and all(c.observed_at is not None for c in read.clusters)
+        if self._is_checked or not known:
+            return
+        self._is_checked = True
+        if idle := self._decisions.idle(read, self._clock()):
+            message = f"overrides: nothing matches {', '.join(idle)} of {self._path}"
+            self._listeners.emit(Noticed(message))
 
     def _say(self, message: str) -> None:
         if message != self._said:

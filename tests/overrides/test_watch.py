@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from discovery.client.resolver import Resolver
 from discovery.errors import BadSetting, UnknownService
 from discovery.events import Event, Listeners, Noticed
+from discovery.model import Cluster
 from discovery.overrides.watch import ByHand
 from discovery.settings import Settings, merge
 from discovery.sources.base import FixedSource, Source
@@ -140,6 +141,21 @@ class TestTheFile:
         desk.clock.now += 5
         assert it.look()
         assert not it.look()
+
+    def test_what_speaks_of_nothing_is_told_once(self, desk: Desk) -> None:
+        """A typing error would go unnoticed else; before all is read nobody knows."""
+        desk.write(EXCLUDE + EXCLUDE.replace("web", "wep") + ALIAS.replace('["web"]', '["wep"]'))
+        it = desk.by_hand()
+        it.look()
+        unread = replace(_read(), clusters=(Cluster("demo"),))
+        it.adjusted(unread, NOW)
+        it.look()
+        assert desk.said == []
+        for _ in range(2):
+            it.adjusted(_read(), NOW)
+            it.look()
+        (said,) = desk.said
+        assert "nothing matches exclude[1], alias[0] of" in said
 
 
 class TestResolver:
