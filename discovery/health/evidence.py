@@ -36,12 +36,16 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What came of connecting, the last time and so often in a row; `why` is the system's word."""
+    """What came of connecting, the last time and so often in a row; `why` is the system's word.
+
+    `was_up`: it has accepted before.
+    """
 
     result: Result
     at: float
     times: int = 1
     why: str = ""
+    was_up: bool = False
 
     @property
     def answered(self) -> bool:
@@ -105,7 +109,8 @@ def subject_of(endpoint: Endpoint) -> Subject:
 def seen_after(before: Seen | None, result: Result, at: float, why: str = "") -> Seen:
     """The same with one more result."""
     times = before.times + 1 if before is not None and before.result == result else 1
-    return Seen(result, at, times, why)
+    was_up = before is not None and (before.was_up or before.result == "accepted")
+    return Seen(result, at, times, why, was_up)
 
 
 def is_young(endpoint: Endpoint, placement: Placement, rules: Rules, now: float) -> bool:
@@ -176,7 +181,7 @@ def _refused(case: Case) -> Verdict:
         return Verdict(f"what is known of it is old and {words}", health=None)
     if "lost" in case.signs:
         return Verdict(f"its host's agent is disconnected and {words}")
-    if "young" in case.signs:
+    if "young" in case.signs and case.seen is not None and not case.seen.was_up:
         return Verdict(f"starting: {words}", health="starting")
     return Verdict(words)
 

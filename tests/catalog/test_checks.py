@@ -318,3 +318,4 @@ def test_one_that_accepted_before_is_looked_at_again_when_a_caller_misses_it() -
     rig.checks.doubt(endpoint(1))
     assert rig.round() == 1
     assert rig.hosts == ["10.0.0.2"]
+    assert [x.reason for x in rig.web.exclusions] == ["it refuses connections"]

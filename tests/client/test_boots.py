@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from discovery.balancing.round_robin import RoundRobin
 from discovery.client.resolver import Resolver
 from discovery.errors import NoEndpoints
 from discovery.local.server import LocalECS
@@ -126,7 +127,7 @@ def test_a_task_that_dies_leaves_with_a_callers_refusal_though_ecs_cannot_be_rea
     """What a caller met is looked into, and is enough."""
     scaled(ecs, 2)
     stable(ecs.api)  # type: ignore[attr-defined]
-    with Resolver("demo", settings=QUICK) as resolver:
+    with Resolver("demo", settings=QUICK, policy=RoundRobin) as resolver:
         assert until(resolver, lambda: len(resolver.endpoints("web")) == 2)
         first = resolver.endpoints("web")[0]
         with ecs.faults.deny():
