@@ -5,24 +5,25 @@ is right: host ports and addresses are reused, and a list may be a moment old.
 """
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from discovery.ecs.facts import Facts, Owner
 from discovery.ecs.offers import offer
 from discovery.ecs.services import ServiceFacts
-from discovery.ecs.shapes import Outcome, endpoints_of
+from discovery.ecs.shapes import Outcome, Where, endpoints_of, place_of
 from discovery.ecs.targets import TargetHealth, heard
 from discovery.ecs.tasks import Task
 from discovery.ecs.traffic import Traffic, revisions_of, weighted
-from discovery.health.eligibility import Candidate, CheckKey, Verdicts, judged
-from discovery.model import Exclusion, Health, Kind, Service
-
-Where = tuple[str, int, str]
+from discovery.health.eligibility import Candidate, Verdicts, judged
+from discovery.model import Exclusion, Kind, Service
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a cluster's services are made from. `names` are services that may have no task."""
+    """What a cluster's services are made from. `names` are services that may have no task.
+
+    `before` is what was made last: of what is the same, the same service.
+    """
 
     label: str
     tasks: tuple[Task, ...] = ()
@@ -31,14 +32,27 @@ class Known:
     facts: Facts = field(default_factory=Facts)
     verdicts: Verdicts = field(default_factory=dict)
     targets: Mapping[str, TargetHealth] = field(default_factory=dict)
+    before: "Mapping[str, Made]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A service with what it was made from: of the same it need not be made again."""
+
+    inputs: tuple[object, ...]
+    mapped: Outcome
+    outcome: Outcome
+    service: Service
+    verdicts: Verdicts
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """The services, and the verdicts on their containers to remember."""
+    """The services, the verdicts on their containers to remember, and what to make the next of."""
 
     services: tuple[Service, ...] = ()
     verdicts: Verdicts = field(default_factory=dict)
+    made: Mapping[str, Made] = field(default_factory=dict)
 
 
 def names_of(task: Task, deployments: Mapping[str, str]) -> tuple[tuple[Kind, str], ...]:
@@ -56,41 +70,82 @@ def assembled(known: Known, wanted: Set[str] | None, observed_at: float) -> Asse
     folded = None if wanted is None else {name.lower() for name in wanted}
     owned = _owned(known)
     chosen = {n: group for n, group in owned.items() if folded is None or n.lower() in folded}
-    outcomes = _without_collisions(
-        {n: _outcome(group, known, known.services.get(n)) for n, group in chosen.items()}
+    inputs = {name: _inputs(group, known) for name, group in chosen.items()}
+    same = {n: m for n, m in known.before.items() if n in inputs and m.inputs == inputs[n]}
+    mapped = {
+        name: same[name].mapped if name in same else _outcome(group, known)
+        for name, group in chosen.items()
+    }
+    made: dict[str, Made] = {}
+    for name, outcome in _without_collisions(mapped).items():
+        before = same.get(name)
+        if before is not None and before.outcome == outcome:
+            service = replace(before.service, observed_at=observed_at)
+            made[name] = replace(before, service=service)
+            continue
+        service, verdicts = _service(name, chosen[name], outcome, known, observed_at)
+        made[name] = Made(inputs[name], mapped[name], outcome, service, verdicts)
+    services = tuple(each.service for each in made.values())
+    return Assembly(services, _joined(made.values()), {**known.before, **made})
+
+
+def _service(
+    name: str, group: "_Group", outcome: Outcome, known: Known, observed_at: float
+) -> tuple[Service, Verdicts]:
+    facts = group.facts
+    running = [candidate.endpoint for candidate in outcome.candidates]
+    offered = offer(group.tasks, facts, known.facts, running)
+    judgement = judged(outcome.candidates, known.verdicts, offered.role)
+    service = Service(
+        name=name,
+        cluster=known.label,
+        kind=group.owner.kind,
+        endpoints=weighted(judgement.endpoints, *_split(group), offered.role),
+        exclusions=_in_order(outcome.exclusions + judgement.exclusions),
+        ports=offered.ports,
+        default_port=offered.default,
+        other_default_ports=offered.other_defaults,
+        definitions_pending=offered.is_pending,
+        other_addresses=_other_addresses(outcome.candidates),
+        observed_at=observed_at,
+        task_addresses=_task_addresses(outcome.candidates),
+        spares=judgement.spares,
+        placements={c.endpoint.task_arn or "": c.placement for c in outcome.candidates},
     )
-    services: list[Service] = []
-    verdicts: dict[CheckKey, Health] = {}
-    for name, outcome in outcomes.items():
-        facts = known.services.get(name) if chosen[name].owner.kind == "service" else None
-        running = [candidate.endpoint for candidate in outcome.candidates]
-        offered = offer(chosen[name].tasks, facts, known.facts, running)
-        judgement = judged(outcome.candidates, known.verdicts, offered.role)
-        verdicts.update(judgement.verdicts)
-        services.append(
-            Service(
-                name=name,
-                cluster=known.label,
-                kind=chosen[name].owner.kind,
-                endpoints=weighted(judgement.endpoints, *_split(chosen[name], facts), offered.role),
-                exclusions=_in_order(outcome.exclusions + judgement.exclusions),
-                ports=offered.ports,
-                default_port=offered.default,
-                other_default_ports=offered.other_defaults,
-                definitions_pending=offered.is_pending,
-                other_addresses=_other_addresses(outcome.candidates),
-                observed_at=observed_at,
-                task_addresses=_task_addresses(outcome.candidates),
-                spares=judgement.spares,
-                placements={c.endpoint.task_arn or "": c.placement for c in outcome.candidates},
-            )
-        )
-    return Assembly(tuple(services), verdicts)
+    return service, judgement.verdicts
+
+
+def _joined(made: Iterable[Made]) -> Verdicts:
+    return {key: verdict for each in made for key, verdict in each.verdicts.items()}
+
+
+def _inputs(group: "_Group", known: Known) -> tuple[object, ...]:
+    """All that the service is made from but its own last verdicts, which change nothing again."""
+    facts, tasks = known.facts, group.tasks
+    of_service = group.facts.definitions if group.facts else ()
+    definitions = dict.fromkeys((*of_service, *(t.definition for t in tasks)))
+    instances = dict.fromkeys(t.instance for t in tasks)
+    groups = group.facts.target_groups if group.facts else ()
+    told = (known.targets.get(each.arn) for each in groups)
+    interfaces = {i.network_interface_id for t in tasks for i in t.attachments}
+    keys = [key for key in (*definitions, *instances) if key]
+    return (
+        group.owner,
+        group.facts,
+        tuple(tasks),
+        tuple(group.strangers),
+        tuple(facts.definitions.get(arn or "") for arn in definitions),
+        tuple(facts.hosts.get(arn or "") for arn in instances),
+        tuple(facts.problems.get(key) for key in keys),
+        tuple(each and each.targets for each in told),
+        {i: facts.public.get(i or "") for i in interfaces} if facts.public is not None else None,
+    )
 
 
 @dataclass(slots=True)
 class _Group:
     owner: Owner
+    facts: ServiceFacts | None = None
     tasks: list[Task] = field(default_factory=list)
     strangers: list[Task] = field(default_factory=list)
 
@@ -98,35 +153,35 @@ class _Group:
 def _owned(known: Known) -> dict[str, _Group]:
     """Tasks by the name they go by; services first, for they win over families."""
     deployments = {i: name for name, s in known.services.items() for i in s.deployments}
-    found = {name: _Group(_owner(known, "service", name)) for name in sorted(known.names)}
+    found = {name: _group(known, "service", name) for name in sorted(known.names)}
     members = [(kind, n, task) for task in known.tasks for kind, n in names_of(task, deployments)]
     for kind, name, task in sorted(members, key=lambda m: (m[0] != "service", m[1], m[2].arn)):
-        group = found.setdefault(name, _Group(_owner(known, kind, name)))
+        group = found.get(name) or found.setdefault(name, _group(known, kind, name))
         (group.tasks if group.owner.kind == kind else group.strangers).append(task)
     return found
 
 
-def _owner(known: Known, kind: Kind, name: str) -> Owner:
+def _group(known: Known, kind: Kind, name: str) -> _Group:
     facts = known.services.get(name) if kind == "service" else None
-    return Owner(name, known.label, kind, facts.tags if facts else {})
+    return _Group(Owner(name, known.label, kind, facts.tags if facts else {}), facts)
 
 
-def _outcome(group: _Group, known: Known, service: ServiceFacts | None) -> Outcome:
+def _outcome(group: _Group, known: Known) -> Outcome:
     candidates: list[Candidate] = []
     exclusions = [
         Exclusion(t.arn, "it is a standalone task: the name is the service's")
         for t in group.strangers
     ]
-    revisions, traffic = _split(group, service)
+    revisions, traffic = _split(group)
     for task in group.tasks:
         revision = revisions.get(task.arn, "")
         if traffic is not None and not traffic.serves(revision):
             exclusions.append(Exclusion(task.arn, traffic.reason(revision)))
             continue
         outcome = endpoints_of(task, group.owner, known.facts)
-        candidates += _heard(task, outcome, known, service)
+        candidates += _heard(task, outcome, known, group.facts)
         exclusions += outcome.exclusions
-    return Outcome(tuple(candidates), tuple(exclusions))
+    return Outcome(tuple(candidates), tuple(exclusions), tuple(map(_where, candidates)))
 
 
 def _heard(
@@ -140,16 +195,21 @@ def _heard(
     return heard(outcome.candidates, machine, service.target_groups, known.targets)
 
 
-def _split(group: _Group, service: ServiceFacts | None) -> tuple[Mapping[str, str], Traffic | None]:
+def _split(group: _Group) -> tuple[Mapping[str, str], Traffic | None]:
     """The revisions of its tasks, and their traffic unless the tasks are of none that we know."""
-    if service is None or group.owner.kind != "service" or service.traffic is None:
+    if group.facts is None or group.facts.traffic is None:
         return {}, None
-    known = {**dict.fromkeys(service.traffic.shares), **service.deployments}
-    revisions = revisions_of(group.tasks, known)
-    return revisions, service.traffic if revisions else None
+    traffic = group.facts.traffic
+    revisions = revisions_of(
+        group.tasks, {**dict.fromkeys(traffic.shares), **group.facts.deployments}
+    )
+    return revisions, traffic if revisions else None
 
 
 def _without_collisions(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    places = [outcome.places for outcome in outcomes.values()]
+    if len(set().union(*places)) == sum(map(len, places)):
+        return outcomes
     newest: dict[Where, Candidate] = {}
     for outcome in outcomes.values():
         for candidate in outcome.candidates:
@@ -175,7 +235,7 @@ def _without_older(outcome: Outcome, newest: Mapping[Where, Candidate]) -> Outco
 
 
 def _where(candidate: Candidate) -> Where:
-    return candidate.endpoint.host, candidate.endpoint.port, candidate.endpoint.protocol
+    return place_of(candidate.endpoint)
 
 
 def _age_key(candidate: Candidate) -> tuple[float, str]:

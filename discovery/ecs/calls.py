@@ -147,6 +147,8 @@ def all_of(calls: Sequence[Call]) -> Steps[list[Answer]]:
 
 def _sound(call: Call, answer: Answer) -> Answer:
     member = _ALWAYS_THERE.get(call.operation)
-    if isinstance(answer, SourceError) or member is None or member in answer:
+    if isinstance(answer, SourceError) or member is None:
+        return answer
+    if isinstance(answer.get(member), list | tuple | Mapping):
         return answer
     return SourceMalformed(f"{call.operation} gave an answer without {member}")

@@ -14,7 +14,7 @@ from discovery.ecs.calls import Call, Listing, NoSuchService, Steps
 from discovery.ecs.facts import is_over
 from discovery.ecs.fields import Document, rows, text, texts
 from discovery.ecs.memory import Memory, Scope
-from discovery.ecs.tasks import Task, tasks_in
+from discovery.ecs.tasks import Task, described
 from discovery.errors import SourceError
 
 # Task ARNs with the names that they were listed for: none in a list of the whole cluster, two where
@@ -75,13 +75,14 @@ class Census:
             doubted |= self._described(chunk, before, answer)
         self.memory.doubted = (self.memory.doubted - self.asked) | doubted
         tasks = self.memory.tasks
+        self.memory.seen.turn(tasks)
         self.memory.retire([a for a in vanished if a in tasks and is_over(tasks[a])], self.now)
 
     def _described(
         self, chunk: list[str], before: Mapping[str, Task], answer: Document
     ) -> set[str]:
         """Take in one answer; returns what it leaves in doubt."""
-        found = {task.arn: task for task in tasks_in(answer)}
+        found = {task.arn: task for task in described(answer, self.memory.seen)}
         self.memory.tasks.update(found)
         failures = rows(answer, "failures")
         reported = {text(f, "arn") for f in failures if f.get("reason") == "MISSING"}

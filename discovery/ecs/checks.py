@@ -38,6 +38,8 @@ def check_targets(memory: Memory, tasks: Iterable[Task], now: float) -> Steps[No
 
 def _in_turn(memory: Memory, tasks: list[Task], now: float) -> list[str]:
     """Target groups, the most urgent first."""
+    if not any(facts.target_groups for facts in memory.services.values()):
+        return []
     urgency: dict[str, tuple[bool, float]] = {}
     new = {t.service for t in tasks if _is_new(t, now)}
     for name in {task.service for task in tasks}:

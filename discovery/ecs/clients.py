@@ -148,9 +148,12 @@ class Clients:
     def _session(self, access: Access) -> "Session":
         from botocore.session import Session
 
+        from discovery.ecs.parsing import ParserFactory
+
         with self._locks[access]:
             if access not in self._sessions:
                 session = Session()
+                session.register_component("response_parser_factory", ParserFactory())
                 if access.role_arn is not None:
                     region = self._region(access)
                     _assume(session, Session(), access.role_arn, access.external_id, region)

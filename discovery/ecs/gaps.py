@@ -13,6 +13,22 @@ from discovery.ecs.tasks import Task
 from discovery.errors import SourceError
 
 
+def unsettled(memory: Memory, tasks: Iterable[Task]) -> list[Task]:
+    """Those of the tasks of which anything may be unknown: new ones, and changed ones."""
+    settled = memory.settled
+    return [task for task in tasks if settled.get(task.arn) is not task]
+
+
+def settle(memory: Memory, tasks: Iterable[Task], public: bool) -> None:
+    """Remember of which tasks everything is known, for as long as they are what they are now."""
+    for task in tasks:
+        known = memory.services.get(task.service or "")
+        if known is None or is_over(task) or _is_new(memory, task, known):
+            continue
+        if not _lacking(memory, task, public):
+            memory.settled[task.arn] = task
+
+
 def definitions(memory: Memory, tasks: Iterable[Task]) -> set[str]:
     """Definitions that addresses or ports depend on."""
     return _texts(t.definition for t in tasks if needs_definition(t, memory.definitions))
@@ -74,7 +90,7 @@ def perhaps_incomplete(memory: Memory, now: float) -> set[str]:
     running = Counter(t.service for t in memory.tasks.values() if t.desired_status == "RUNNING")
     counted = {name: s.running for name, s in memory.services.items() if s.read_at == now}
     whole = {name for name, count in counted.items() if running[name] >= count}
-    return (memory.names_of_tasks() | memory.services.keys()) - whole
+    return (memory.names_of_tasks() | memory.known_services()) - whole
 
 
 def blocked(memory: Memory, public: bool) -> set[str]:
@@ -82,7 +98,7 @@ def blocked(memory: Memory, public: bool) -> set[str]:
     unread = memory.service_names - memory.services.keys()
     found = {name for name in unread if service_key(name) not in memory.refused}
     names_of = memory.namer()
-    for task in memory.tasks.values():
+    for task in unsettled(memory, memory.tasks.values()):
         lacks = (key not in memory.refused for key in _lacking(memory, task, public))
         if any(lacks) or _lacks_service(memory, task):
             found |= names_of(task)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from discovery.ecs.assembly import Known, names_of
+from discovery.ecs.assembly import Known, Made, names_of
 from discovery.ecs.definitions import Definition
 from discovery.ecs.facts import Facts, is_over
 from discovery.ecs.hosts import Host, Instance, Machine, Public
 from discovery.ecs.services import ServiceFacts
 from discovery.ecs.targets import TargetHealth
-from discovery.ecs.tasks import Family, Task
+from discovery.ecs.tasks import Family, Seen, Task
 from discovery.errors import AccessDenied, SourceError
 from discovery.health.eligibility import CheckKey
 from discovery.model import Health
@@ -101,6 +101,9 @@ class Memory:
     service_names: frozenset[str] = frozenset()
     tasks: dict[str, Task] = field(default_factory=dict)
     targets: dict[str, TargetHealth] = field(default_factory=dict)  # by ARN of the target group
+    settled: dict[str, Task] = field(default_factory=dict)  # nothing is unknown of them
+    made: dict[str, Made] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
     stopped: dict[str, tuple[Task, float]] = field(default_factory=dict)
     verdicts: dict[CheckKey, Health] = field(default_factory=dict)
     doubted: frozenset[str] = frozenset()
@@ -146,6 +149,7 @@ class Memory:
             facts=self._facts(scope),
             verdicts=self.verdicts,
             targets=self.targets,
+            before=self.made,
         )
 
     def namer(self) -> Callable[[Task], set[str]]:
@@ -259,6 +263,9 @@ class Memory:
     def prune(self) -> None:
         """Drop what belonged to tasks, and instances, that are not there any more."""
         self.verdicts = {k: v for k, v in self.verdicts.items() if k[0] in self.tasks}
+        self.settled.clear()
+        names = self.known_services() | self.names_of_tasks()
+        self.made = {name: made for name, made in self.made.items() if name in names}
         used = {task.instance for task in self.tasks.values()}
         self.instances = {arn: i for arn, i in self.instances.items() if arn in used}
         machines = {instance.machine for instance in self.instances.values()}

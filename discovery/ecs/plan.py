@@ -111,6 +111,7 @@ class _Read:
         known = self.memory.known(self.scope)
         made = assembled(known, wanted, at)
         self.memory.verdicts.update(made.verdicts)
+        self.memory.made = dict(made.made)
         doubts = {**gaps.refusals(self.memory, self.scope.public), **self.look.doubts}
         emptied = {s.name for s in made.services if s.name in doubts and not s.endpoints}
         unread = frozenset(self.census.unread | self.look.unread | emptied)
@@ -241,14 +242,15 @@ class _Read:
         """What the tasks seen depend on: services, definitions, instances and their addresses."""
         memory, look = self.memory, self.look
         tasks = memory.tasks_of(wanted)
-        needed = gaps.definitions(memory, tasks)
-        on_hosts = gaps.instances(memory, tasks)
         again = is_due(memory.instances_at, self.now)
         if again:
             memory.prune()
             memory.instances_at = self.now
+        open_tasks = gaps.unsettled(memory, tasks)
+        needed = gaps.definitions(memory, open_tasks)
+        on_hosts = gaps.instances(memory, open_tasks)
         new = on_hosts - memory.instances.keys() - memory.refused.keys()
-        services = gaps.services(memory, tasks, self.now)
+        services = gaps.services(memory, open_tasks, self.now)
         steps = [
             look.services(services, "know new services and deployments"),
             look.instances(new, "know the machines of tasks"),
@@ -261,12 +263,13 @@ class _Read:
             optional = gaps.named_definitions(memory, tasks, wanted) - needed
             steps.append(look.definitions(optional, "name ports", patience_s=0.0))
         yield from calls.together(*steps)
-        gaps.accept_unknown_deployments(memory, tasks, self.now)
-        public = gaps.interfaces(tasks) if self.scope.public else ()
+        gaps.accept_unknown_deployments(memory, open_tasks, self.now)
+        public = gaps.interfaces(open_tasks) if self.scope.public else ()
         steps = [look.machines(again), look.public_addresses(public)]
         if self.scope.targets:
             steps.append(check_targets(memory, tasks, self.now))
         yield from calls.together(*steps)
+        gaps.settle(memory, open_tasks, self.scope.public)
 
     def _look_around(self, wanted: frozenset[str]) -> Steps[None]:
         """Names that are neither a service nor a family as written: by case, or as a group."""

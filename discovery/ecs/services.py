@@ -44,7 +44,7 @@ class ServiceFacts:
     traffic: Traffic | None = None
     is_shifting: bool = False
     deployment_arn: str | None = None
-    read_at: float = 0.0
+    read_at: float = field(default=0.0, compare=False)
 
     @property
     def told(self) -> Traffic | None:

@@ -7,7 +7,7 @@ another host port. Rule 3: nothing raises, whatever is missing from a task.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from discovery.ecs import ports
 from discovery.ecs.definitions import ContainerDefinition
@@ -20,12 +20,19 @@ from discovery.model import Endpoint, Exclusion, Health, Placement
 WEIGHT_TAG = "ecs-discovery.weight"
 
 
+Where = tuple[str, int, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one task gives: endpoints that may be eligible, and what is out, with reasons."""
+    """What tasks give: endpoints that may be eligible, and what is out, with reasons.
+
+    `places` are where the candidates are, where that is asked for often.
+    """
 
     candidates: tuple[Candidate, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
+    places: tuple[Where, ...] = field(default=(), compare=False)
 
 
 def endpoints_of(task: Task, owner: Owner, facts: Facts) -> Outcome:
@@ -40,6 +47,11 @@ def endpoints_of(task: Task, owner: Owner, facts: Facts) -> Outcome:
         tuple(each for each in found if isinstance(each, Candidate)),
         tuple(each for each in found if isinstance(each, Exclusion)),
     )
+
+
+def place_of(endpoint: Endpoint) -> Where:
+    """Address, port and protocol: nobody else can be there at the same time."""
+    return endpoint.host, endpoint.port, endpoint.protocol
 
 
 def _weightless(task: Task, owner: Owner) -> str | None:

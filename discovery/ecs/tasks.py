@@ -7,7 +7,10 @@ Step Functions makes of them. Arrays have no order: neither containers nor attac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
+
+import msgspec
 
 from discovery.ecs.fields import (
     Document,
@@ -89,8 +92,7 @@ class Task:
     @property
     def family(self) -> str | None:
         """The family of its definition."""
-        found = _FAMILY.search(self.definition or "")
-        return found[1] if found else None
+        return _family(self.definition or "")
 
     @property
     def service(self) -> str | None:
@@ -101,15 +103,47 @@ class Task:
     @property
     def names(self) -> tuple[tuple[Kind, str], ...]:
         """What it is called: its service, else its family, and beside it a free-text group."""
-        if self.service:
-            return (("service", self.service),)
-        group = (self.group or "").removeprefix("family:")
-        found = dict.fromkeys(name for name in (self.family, group) if name)
-        return tuple(("family", name) for name in found)
+        return _names(self.group or "", self.definition or "")
 
     def is_injected(self, container: str) -> bool:
         """Whether ECS or an agent put this container there."""
         return container.startswith(_INJECTED) or container in self.injected
+
+
+@dataclass(slots=True)
+class Seen:
+    """Tasks by the text that they last came as, so that what has not changed is not read again.
+
+    Two texts are taken for the same when their hashes are: 64 bits, with a secret of the process.
+    """
+
+    known: dict[int, Task] = field(default_factory=dict)
+    _kept: dict[int, Task] = field(default_factory=dict)
+
+    def task(self, text: msgspec.Raw) -> Task | None:
+        """The task of that text, the same object for the same text."""
+        key = hash(bytes(text))
+        task = self.known.get(key) or self._kept.get(key)
+        if task is None:
+            task = task_of(_document(text))
+        if task is not None:
+            self._kept[key] = task
+        return task
+
+    def turn(self, tasks: Mapping[str, Task]) -> None:
+        """A read has ended: forget the texts of what is not among the tasks any more."""
+        every = {**self.known, **self._kept}
+        self.known = {key: task for key, task in every.items() if tasks.get(task.arn) is task}
+        self._kept = {}
+
+
+def described(answer: Document, seen: Seen) -> tuple[Task, ...]:
+    """The tasks in an answer of DescribeTasks, each as an object or as the text of one."""
+    found = answer.get("tasks")
+    if not isinstance(found, list | tuple):
+        return ()
+    tasks = (seen.task(e) if isinstance(e, msgspec.Raw) else _task_in(e) for e in found)
+    return tuple(task for task in tasks if task is not None)
 
 
 def tasks_in(document: Document) -> tuple[Task, ...]:
@@ -150,6 +184,29 @@ def task_of(document: Document) -> Task | None:
         injected=frozenset(n for row in attachments if (n := _proxy(row))),
         tags=pairs(rows(document, "tags"), "key"),
     )
+
+
+def _family(definition: str) -> str | None:
+    found = _FAMILY.search(definition)
+    return found[1] if found else None
+
+
+@lru_cache(maxsize=8_192)  # few differ, and each is asked for several times in each read
+def _names(group: str, definition: str) -> tuple[tuple[Kind, str], ...]:
+    service = group.removeprefix("service:")
+    if service and service != group:
+        return (("service", service),)
+    found = dict.fromkeys(n for n in (_family(definition), group.removeprefix("family:")) if n)
+    return tuple(("family", name) for name in found)
+
+
+def _task_in(value: object) -> Task | None:
+    return task_of(value) if isinstance(value, Mapping) else None
+
+
+def _document(text: msgspec.Raw) -> Document:
+    value = msgspec.json.decode(text)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _container(document: Document) -> Container | None:

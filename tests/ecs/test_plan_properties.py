@@ -52,6 +52,17 @@ def failing(failures: list[Answer | None]) -> Callable[[Call], Answer | None]:
     return lambda call: next(turns)
 
 
+def test_a_service_that_is_only_listed_may_have_tasks_that_nobody_described() -> None:
+    """Services described later do not make an old description of tasks whole."""
+    down = SourceUnreachable("no answer")
+    aws, memory = cluster("bridge"), Memory()
+    reads: list[list[Answer | None]] = [[None, None, None, down, None, down], [down]]
+    for number, failures in enumerate(reads):
+        aws.fail = failing(failures)
+        agrees_with_the_truth(aws.read(memory, 1_000.0 + 25 * number))
+        agrees_with_the_truth(aws.drive(follow_up(SCOPE, memory, 1_001.0 + 25 * number)))
+
+
 faults = st.lists(st.lists(st.sampled_from(FAULTS), max_size=25), min_size=1, max_size=5)
 
 
