@@ -9,6 +9,8 @@ counts: for its endpoint as in flight, and for the limit on connections.
 Rule 4: everything belongs to the thread of the event loop whose `Lane` it uses.
 """
 
+import asyncio
+import os
 import select
 import selectors
 import socket
@@ -33,10 +35,10 @@ class Lane(selectors.DefaultSelector):
         super().__init__()
         self._poller = Poller()
         self._poller.register(self.fileno(), IN)
-        self._served: dict[int, tuple[Callable[[int], None], int]] = {}
+        self._served: dict[int, tuple[Callable[[int], object], int]] = {}
         self.buffer = memoryview(bytearray(_BUFFER))
 
-    def serve(self, descriptor: int, call: Callable[[int], None], wanted: int) -> None:
+    def serve(self, descriptor: int, call: Callable[[int], object], wanted: int) -> None:
         """Have `call` told of the events `wanted`, and of `DEAD`, from now on."""
         known = self._served.get(descriptor)
         if known is None:
@@ -44,6 +46,20 @@ class Lane(selectors.DefaultSelector):
         elif known[1] != wanted:
             self._poller.modify(descriptor, wanted)
         self._served[descriptor] = call, wanted
+
+    async def connected(self, connection: socket.socket, within_s: float) -> None:
+        """Wait until a socket that connects has done so. Raises `OSError` if it has not."""
+        loop, descriptor = asyncio.get_running_loop(), connection.fileno()
+        done = loop.create_future()
+        self.serve(descriptor, lambda _: done.done() or done.set_result(None), OUT)
+        late = loop.call_later(within_s, done.set_exception, TimeoutError())
+        try:
+            await done
+        finally:
+            late.cancel()
+            self.leave(descriptor)
+        if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, os.strerror(error))
 
     def leave(self, descriptor: int) -> None:
         """Tell nothing more of it; to be done before it is closed."""

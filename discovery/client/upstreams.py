@@ -135,7 +135,8 @@ class _Listener:
             return None
         endpoint = step.flight.member.endpoint
         try:
-            connection = await _connected(endpoint.host, endpoint.port, self._limits.connect_s)
+            within_s = self._limits.connect_s
+            connection = await _connected(link.lane, endpoint.host, endpoint.port, within_s)
         except TimeoutError:
             return Failed("connect_timeout", sent=False)
         except OSError as error:
@@ -148,12 +149,13 @@ class _Listener:
         return _CONNECTED
 
 
-async def _connected(host: str, port: int, within_s: float) -> socket.socket:
+async def _connected(lane: Lane, host: str, port: int, within_s: float) -> socket.socket:
     connection = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
-        async with asyncio.timeout(within_s):
-            await asyncio.get_running_loop().sock_connect(connection, (host, port))
+        with contextlib.suppress(BlockingIOError):
+            connection.connect((host, port))
+        await lane.connected(connection, within_s)
     except BaseException:
         connection.close()
         raise
