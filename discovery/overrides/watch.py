@@ -3,7 +3,9 @@
 Rule 1: a file that cannot be used is refused at the start; later it leaves the last good one in
 force, and that is said once for each mistake.
 Rule 2: nothing waits for a source here, so decisions by hand take effect while AWS is down, too.
-Rule 3: what ends by its time is taken back by the same thread.
+Rule 3: a file is read once it was the same at two looks: whoever writes it may not be done, and
+half a file, or an empty one, would be taken for a decision.
+Rule 4: what ends by its time is taken back by the same thread.
 """
 
 import os
@@ -45,7 +47,8 @@ class ByHand:
         self._zone = zone
         self._listeners = listeners or Listeners()
         self._clock = clock
-        self._signature: _Signature | None = None
+        self._signature: _Signature | None = None  # of the file in force
+        self._seen: _Signature | None = None  # at the last look
         self._said = ""
         self._read = Snapshot()  # as it was last adjusted
         self._is_checked = False
@@ -105,6 +108,9 @@ class ByHand:
             return False
         try:
             signature = _signature(self._path)
+            if signature != self._seen:
+                self._seen = signature
+                return False
             if signature == self._signature:
                 return False
             overrides = _read(self._path)
