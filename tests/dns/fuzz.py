@@ -13,9 +13,11 @@ import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 with atheris.instrument_imports(include=["discovery.dns"]):
     from discovery.dns import relay, wire
     from discovery.dns.cookies import Cookies
+    from discovery.dns.lifetime import lifetime_s
     from discovery.dns.responder import Identity, Responder
 
 import dns.message
+import dns.rdatatype
 
 from tests.dns.world import APEX, NOW, SNAPSHOT, packet, question
 
@@ -57,7 +59,16 @@ def query(octets: bytes) -> None:
         assert isinstance(reply, bytes)
         assert reply[:2] == octets[:2]
         assert wire.HEADER_SIZE <= len(reply) <= limit
-        dns.message.from_wire(reply)
+        message = dns.message.from_wire(reply)
+        assert lifetime_s(reply) == min(
+            (rrset.ttl for rrset in message.answer), default=soa_s(message)
+        )
+
+
+def soa_s(message: dns.message.Message) -> int:
+    """How long a reply without answers holds."""
+    several = [rrset for rrset in message.authority if rrset.rdtype == dns.rdatatype.SOA]
+    return min((min(rrset.ttl, rrset[0].minimum) for rrset in several), default=0)
 
 
 def upstream_reply(octets: bytes) -> None:
