@@ -13,6 +13,7 @@ from discovery.balancing.ring import Ring
 from discovery.balancing.round_robin import RoundRobin
 from discovery.client.attempts import Retrying
 from discovery.client.lease import Lease
+from discovery.client.pace import Hedging
 from discovery.client.resolver import Resolver
 from discovery.errors import (
     AccessDenied,
@@ -101,6 +102,7 @@ __all__ = [
     "Expired",
     "FixedSource",
     "ForeignHost",
+    "Hedging",
     "Latency",
     "Lease",
     "LeastRequest",

@@ -1,8 +1,9 @@
 """What a task of the end-to-end tests runs: an HTTP server that can be told to fail.
 
 `GET /` answers its process id. After `POST /fail` every `GET` is a 500, and after `POST /work` no
-more. It is killed by SIGTERM at once, in the middle of whatever it does, as many programs are; only
-an answer leaves in one piece, since a body that is cut off after its head can be mended by nobody.
+more; what is posted elsewhere is a line more in the file that `POSTED` names. It is killed by
+SIGTERM at once, in the middle of whatever it does, as many programs are; only an answer leaves in
+one piece, since a body that is cut off after its head can be mended by nobody.
 """
 
 import os
@@ -23,9 +24,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Fail from now on, or work, or take what is posted."""
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.path in ("/fail", "/work"):
             Handler.failing = self.path == "/fail"
+        else:
+            with open(os.environ["POSTED"], "ab", buffering=0) as posted:
+                posted.write(body + b"\n")  # one write, so that no other gets in between
         self._answer(200)
 
     def _answer(self, status: int) -> None:

@@ -17,6 +17,7 @@ from discovery import DiscoveryTransport, Resolver
 from discovery.balancing.round_robin import RoundRobin
 from discovery.client.kits import kit_of
 from discovery.errors import AttemptsFailed
+from discovery.sources.base import FixedSource
 from tests.client.servers import Server, service_of, source_of
 from tests.client.test_fork import in_child
 from tests.made import FakeClock, OwnClock, observed, reading
@@ -189,3 +190,35 @@ def test_timeouts_shrink_until_the_headers_are_there(server: Server) -> None:
     assert 0 < timeout.get("pool", None) < 0.01
     kit.arrived(aimed)
     assert [timeout.get(phase, None) for phase in phases] == [0.5, 5.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("url", "want"),
+    [
+        ("http://web:80/", "1"),
+        ("http://_80._tcp.web/", "0"),
+        ("http://web:9000/", "1"),
+        ("http://web/", "1"),
+    ],
+)
+def test_a_schemes_own_port_in_a_url_is_no_port(url: str, want: str) -> None:
+    """Clients drop it, so that the default port is meant; a name can still say it."""
+    with Server(0) as web, Server(1) as admin:
+        known = service_of(web, admin)
+        eighty, nine = known.ports[0], replace(known.ports[0], container_port=9000)
+        endpoints = (web.endpoint, replace(admin.endpoint, container_port=9000))
+        known = replace(known, endpoints=endpoints, ports=(eighty, nine), default_port=nine)
+        with (
+            Resolver(source=FixedSource(observed(reading(known))), clock=FakeClock()) as resolver,
+            httpx.Client(transport=DiscoveryTransport(resolver), trust_env=False) as client,
+        ):
+            assert client.get(url).text == want
+
+
+def test_a_transport_can_be_mounted_for_one_name(server: Server) -> None:
+    """Whatever else the client is for goes another way."""
+    with Server(1) as stranger, resolver_of(server) as resolver:
+        mounts = {"http://web/": DiscoveryTransport(resolver)}
+        with httpx.Client(mounts=mounts) as client:
+            assert client.get("http://web/").text == "0"
+            assert client.get(f"http://127.0.0.1:{stranger.port}/").text == "1"

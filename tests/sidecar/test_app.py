@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from discovery.balancing.member import Member
 from discovery.client.resolver import Resolver
 from discovery.errors import NotReady, SourceUnreachable
+from discovery.model import Endpoint
 from discovery.settings import ClusterSettings, Settings
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.waits import Waits
@@ -425,3 +427,22 @@ def test_history_of_an_unknown_service_is_404(asked: Asked) -> None:
     answer = asked("/v1/history/wep")
     assert answer.status_code == 404
     assert error_of(answer)["suggestions"]
+
+
+def test_a_service_shows_what_requests_of_this_process_met(asked: Asked) -> None:
+    """Per endpoint: in flight, latency, ejection and why."""
+    first, second = asked.resolver.endpoints("web")[:2]
+    route = asked.resolver.route("web")
+    members: dict[Endpoint, Member] = {}
+    while {first, second} - members.keys():
+        member = route.board((first, second), (), False).member
+        members[member.endpoint] = member
+    for _ in range(2):
+        route.pool.board(members[second], route.clock()).end("refused", route.clock())
+    shown = {e["task_arn"]: e for e in asked("/v1/services/web").json()["endpoints"]}
+    one, other = shown[first.task_arn], shown[second.task_arn]
+    assert one["in_flight"] == members[first].in_flight > 0
+    assert (one["latency_s"], one["ejected"]) == (None, None)
+    assert other["latency_s"] > 0
+    assert other["ejected"]["cause"] == "unreachable"
+    assert other["ejected"]["why"] == "2 refusals in a row"
