@@ -7,11 +7,12 @@ were not given, as ECS does: clients rely on it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from discovery.local import dependencies
 from discovery.local.errors import client_error, invalid
 from discovery.local.pages import page
+from discovery.local.placement import units
 from discovery.local.state import Definition, Document
 from discovery.local.world import World
 
@@ -35,6 +36,22 @@ _ECHOED = (
     "memory",
     "enableFaultInjection",
 )
+# inclusive, in seconds but for `retries`
+_CHECK_RANGES = {
+    "interval": (5, 300),
+    "timeout": (2, 60),
+    "retries": (1, 10),
+    "startPeriod": (0, 300),
+}
+_FARGATE_MIB: dict[int, Container[int]] = {
+    256: (512, 1024, 2048),
+    512: range(1024, 4096 + 1, 1024),
+    1024: range(2048, 8192 + 1, 1024),
+    2048: range(4096, 16384 + 1, 1024),
+    4096: range(8192, 30720 + 1, 1024),
+    8192: range(16384, 61440 + 1, 4096),
+    16384: range(32768, 122880 + 1, 8192),
+}
 _NOT_IN_AWSVPC = {"links": "Links", "dnsServers": "dnsServers", "extraHosts": "extraHosts"}
 
 
@@ -54,11 +71,25 @@ def register(world: World, request: Document) -> Document:
         raise client_error("Fargate only supports network mode ‘awsvpc’.")
     if fargate and not (request.get("cpu") and request.get("memory")):
         raise client_error("Fargate requires that 'cpu' be defined at the task level.")
+    if fargate:
+        _check_size(request)
     containers = [_container(each, mode, request) for each in given]
+    if not any(each["essential"] for each in containers):
+        raise client_error("All tasks must have at least one essential container.")
     if len({each["name"] for each in containers}) != len(containers):
         raise client_error("Container names must be unique within a task definition.")
     dependencies.check(containers)
     return _registered(world, request, family, containers)
+
+
+def _check_size(request: Document) -> None:
+    """CPU and memory of a Fargate task go together as its documentation's table says."""
+    cpu, memory = units(request["cpu"], 1024), units(request["memory"], 1024)
+    if memory not in _FARGATE_MIB.get(cpu, ()):
+        raise client_error(
+            f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. "
+            "See the Amazon ECS documentation for the valid values."
+        )
 
 
 def _registered(
@@ -166,6 +197,11 @@ def _health_check(given: Document) -> Document:
     command = given.get("command") or []
     if not command or command[0] not in ("CMD", "CMD-SHELL", "NONE"):
         raise client_error("Health check command must start with CMD, CMD-SHELL or NONE.")
+    for member, (least, most) in _CHECK_RANGES.items():
+        if not least <= given.get(member, least) <= most:
+            raise client_error(
+                f"Health check {member} must be between {least} and {most}, not {given[member]}."
+            )
     return {"interval": 30, "timeout": 5, "retries": 3} | given
 
 

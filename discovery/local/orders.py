@@ -22,6 +22,7 @@ from discovery.local.state import (
 from discovery.local.world import ZONES, World
 
 _LAUNCH_TYPES = ("EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES")
+_STARTED_BY_LIMIT = 128
 SIMULATED_LABEL = "local.simulated"
 
 
@@ -62,6 +63,7 @@ def order_of(world: World, request: Document) -> Order:
     definition = definitions.usable(world, request.get("taskDefinition"))
     launch_type, provider = launch_of(request)
     check_launch(definition, launch_type, request.get("networkConfiguration"))
+    _check_names(request)
     overrides = request.get("overrides") or {}
     names = {container["name"] for container in definition.containers}
     for each in overrides.get("containerOverrides", ()):
@@ -87,6 +89,15 @@ def order_of(world: World, request: Document) -> Order:
         execute_command=bool(request.get("enableExecuteCommand")),
         simulated=is_simulated(definition),
     )
+
+
+def _check_names(request: Document) -> None:
+    """`group` and `startedBy` as far as they are the caller's to choose."""
+    group, started_by = str(request.get("group") or ""), str(request.get("startedBy") or "")
+    if group.startswith("service:"):
+        raise invalid("Invalid namespace for group.")
+    if len(started_by) > _STARTED_BY_LIMIT:
+        raise invalid("startedBy must be at most 128 characters long.")
 
 
 def of_service(service: Service, deployment: Deployment | TaskSet) -> Order:

@@ -69,7 +69,7 @@ def page(
     Positions grow (fall when `descending`) and stay with their items whatever comes and goes.
     The filters are the request without its paging; a token given with other filters is refused.
     """
-    size = request.get("maxResults") or default
+    size = request.get("maxResults", default)
     if not isinstance(size, int) or not 1 <= size <= limit:
         raise invalid(f"maxResults must be between 1 and {limit}")
     filters = {k: v for k, v in request.items() if k not in ("nextToken", "maxResults")}

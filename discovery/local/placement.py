@@ -23,15 +23,15 @@ def resources(definition: Definition, overrides: Document) -> tuple[int, int]:
     cpu = overrides.get("cpu") or definition.document.get("cpu")
     memory = overrides.get("memory") or definition.document.get("memory")
     containers = definition.containers
-    cpu_units = _units(cpu, 1024) if cpu else sum(int(c.get("cpu", 0)) for c in containers)
+    cpu_units = units(cpu, 1024) if cpu else sum(int(c.get("cpu", 0)) for c in containers)
     if memory:
-        return cpu_units, _units(memory, 1024)
+        return cpu_units, units(memory, 1024)
     return cpu_units, sum(
         int(c.get("memoryReservation") or c.get("memory") or 0) for c in containers
     )
 
 
-def _units(value: Any, factor: int) -> int:
+def units(value: Any, factor: int) -> int:
     """`256`, `.25 vCPU` or `0.5 GB` as a number of units."""
     text = re.sub(r"\s*(vcpu|gb)$", "", str(value).strip(), flags=re.IGNORECASE)
     return int(text) if text == str(value).strip() else int(float(text) * factor)

@@ -54,8 +54,8 @@ class LocalECS:
     `listen` is ADDR:PORT of 127.0.0.0/8, port 0 picks one; `pace` says how fast tasks and the
     scheduler go; `throttle` is about the real API's rate limits; `log_dir` keeps the containers'
     output; `silence` cuts off the addresses of lost hosts (see `lose_zone`); with `reuse_addresses`
-    an awsvpc task gets the address of the one that ended last. A context manager; `start` raises OSError when the
-    address is taken. Methods may be called from any thread.
+    an awsvpc task gets the address of the one that ended last. A context manager; `start` raises
+    OSError when the address is taken. Methods may be called from any thread.
     """
 
     def __init__(

@@ -50,17 +50,23 @@ def create_service(world: World, request: Document) -> Document:
     if not isinstance(name, str) or not _NAME.match(name):
         raise invalid("Service name must be between 1 and 255 letters, numbers, - and _.")
     found = cluster.services.get(name)
+    token = request.get("clientToken")
     if found is not None and found.status == "ACTIVE":
+        if token is not None and token == found.client_token:
+            return {"service": service_document(found, {"TAGS"})}
         raise invalid("Creation of service was not idempotent.")
     if found is not None and found.status == "DRAINING":
         raise invalid("Unable to Start a service that is still Draining.")
     strategy = request.get("schedulingStrategy") or "REPLICA"
     if strategy not in ("REPLICA", "DAEMON"):
         raise invalid("Invalid scheduling strategy.")
+    if strategy == "DAEMON":
+        _check_daemon(request)
     desired = request.get("desiredCount")
     if strategy == "REPLICA" and (not isinstance(desired, int) or desired < 0):
         raise invalid("The desiredCount must be specified and not be negative.")
     made = _new(world, cluster, request, name, strategy, 0 if strategy == "DAEMON" else desired)
+    made.client_token = token
     if made.controller != "EXTERNAL":
         _launch(world, made, request)
     elif "taskDefinition" in request:
@@ -68,6 +74,30 @@ def create_service(world: World, request: Document) -> Document:
     cluster.services[name] = made
     world.wake(made)
     return {"service": service_document(made, {"TAGS"})}
+
+
+def _check_daemon(request: Document) -> None:
+    """What a service of one task on each host cannot have."""
+    refused = {
+        "desiredCount": "a desired count for services. Remove the desired count value",
+        "placementStrategy": "placement strategies. Remove the placement strategy",
+    }
+    for member, what in refused.items():
+        if request.get(member) not in (None, []):
+            raise invalid(f"The daemon scheduling strategy does not support {what} and try again")
+    if request.get("capacityProviderStrategy"):
+        raise invalid(
+            "Specifying a capacity provider strategy is not supported when you create a service "
+            "using the DAEMON scheduling strategy."
+        )
+    if request.get("launchType") == "FARGATE":
+        raise invalid("The daemon scheduling strategy does not support the FARGATE launch type.")
+    controller = (request.get("deploymentController") or {}).get("type", "ECS")
+    if controller != "ECS":
+        raise invalid(
+            f"The daemon scheduling strategy does not support the {controller} deployment "
+            "controller."
+        )
 
 
 def _launch(world: World, made: Service, request: Document) -> None:
@@ -202,7 +232,7 @@ def update_service(world: World, request: Document) -> Document:
     """UpdateService: a change of what tasks are made of is a new deployment."""
     cluster = world.cluster(request.get("cluster"))
     service = find(cluster, request.get("service"))
-    if service is None or service.status == "INACTIVE":
+    if service is None:
         raise service_not_found()
     if service.status != "ACTIVE":
         raise service_not_active()

@@ -92,7 +92,13 @@ async def receive_message(world: World, request: Document) -> Document:
             f"Value {size} for parameter MaxNumberOfMessages is invalid. Reason: Must be between "
             "1 and 10, if provided.",
         )
-    wait_s = min(float(request.get("WaitTimeSeconds") or 0), _WAIT_LIMIT_S)
+    wait_s = float(request.get("WaitTimeSeconds") or 0)
+    if not 0 <= wait_s <= _WAIT_LIMIT_S:
+        raise ApiError(
+            "InvalidParameterValue",
+            f"Value {wait_s:.0f} for parameter WaitTimeSeconds is invalid. Reason: Must be >= 0 "
+            "and <= 20, if provided.",
+        )
     until = world.run.clock() + wait_s
     while not (found := _visible(world, queue, size)):
         left_s = until - world.run.clock()

@@ -293,6 +293,7 @@ class Service:
     revisions: dict[str, Deployment] = field(default_factory=dict)
     task_sets: list[TaskSet] = field(default_factory=list)
     held: bool = False
+    client_token: str | None = None
     tasks: dict[str, Task] = field(default_factory=dict)
     events: list[Document] = field(default_factory=list)
     status: str = "ACTIVE"
@@ -342,6 +343,7 @@ class State:
     clusters: dict[str, Cluster] = field(default_factory=dict)
     families: dict[str, list[Definition]] = field(default_factory=dict)
     target_groups: dict[str, TargetGroup] = field(default_factory=dict)
+    tokens: dict[str, tuple[Document, list[Task]]] = field(default_factory=dict)
     sequence: int = 0
 
     def next_sequence(self) -> int:

@@ -10,7 +10,7 @@ from msgspec.json import encode
 
 from discovery.local import instances, lifecycle, orders
 from discovery.local.documents import encoded_task, task_document
-from discovery.local.errors import invalid, service_not_found
+from discovery.local.errors import ApiError, invalid, service_not_found
 from discovery.local.ids import last_part
 from discovery.local.pages import page
 from discovery.local.placement import refusal
@@ -25,6 +25,7 @@ from discovery.local.world import World
 
 _RUN_LIMIT = 10
 _DESCRIBE_LIMIT = 100
+_TOKEN_KEPT_S = 24 * 3600.0
 _ID = re.compile(r"[0-9A-Za-z_-]+$")
 
 
@@ -33,6 +34,10 @@ def run_task(world: World, request: Document) -> Document:
     count = request.get("count", 1)
     if not isinstance(count, int) or not 1 <= count <= _RUN_LIMIT:
         raise invalid("Count must be between 1 and 10.")
+    token = request.get("clientToken")
+    known = None if token is None else world.state.tokens.get(str(token))
+    if known is not None:
+        return _again(world, request, *known)
     order = orders.order_of(world, request)
     if order.launch_type != "FARGATE" and not order.cluster.instances:
         raise invalid("No Container Instances were found in your cluster.")
@@ -44,7 +49,20 @@ def run_task(world: World, request: Document) -> Document:
             failures = failed
             break
         made.append(placed)
+    if token is not None and made:
+        world.state.tokens[str(token)] = (request, made)
+        world.run.call_later(_TOKEN_KEPT_S, world.state.tokens.pop, str(token), None)
     return _started(world, made, failures)
+
+
+def _again(world: World, before: Document, request: Document, made: list[Task]) -> Document:
+    """The answer to a token that was used: the same tasks, for the same request only."""
+    if before != request:
+        raise ApiError(
+            "ConflictException",
+            "The clientToken was used before with different parameters.",
+        )
+    return _started(world, made, [])
 
 
 def start_task(world: World, request: Document) -> Document:

@@ -49,9 +49,9 @@ def test_lost_zone_is_a_black_hole(ecs: LocalECS, api: Api) -> None:
 
 def test_program_of_one_s_own_is_silenced_too(ecs: LocalECS, api: Api) -> None:
     """Whatever its queue holds."""
-    program = "import socketserver, os; S = socketserver.ThreadingTCPServer; S.request_queue_size"
-    program += " = 300; S((os.environ['HOST'], int(os.environ['PORT'])),"
-    program += " socketserver.BaseRequestHandler).serve_forever()"
+    program = "import socketserver as s, os; S = s.ThreadingTCPServer; S.request_queue_size = 300;"
+    program += " S.allow_reuse_address = True; at = os.environ['HOST'], int(os.environ['PORT']);"
+    program += " S(at, s.BaseRequestHandler).serve_forever()"
     define(api, container={"command": ["python3", "-c", program]})
     task = settled(api, run(api))
     at = where(api, task)
