@@ -192,9 +192,10 @@ class Sandbox:
         return answer["tasks"][0]
 
     def service(self, name: str = "web", **request: Any) -> Any:
-        """CreateService with two tasks of `web`."""
+        """CreateService with two tasks of `web`, or with one on each host."""
         wanted = {"cluster": "demo", "serviceName": name, "taskDefinition": "web"}
-        return self.api("CreateService", **(wanted | {"desiredCount": 2} | request))["service"]
+        count = {} if request.get("schedulingStrategy") == "DAEMON" else {"desiredCount": 2}
+        return self.api("CreateService", **(wanted | count | request))["service"]
 
     def described(self, name: str = "web") -> Any:
         """DescribeServices of one service."""

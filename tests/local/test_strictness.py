@@ -10,7 +10,7 @@ from discovery.local.errors import ApiError
 from tests.local.sandbox import Sandbox
 from tests.local.strict import Api, Refused
 
-DAEMON = {"schedulingStrategy": "DAEMON", "desiredCount": None}
+DAEMON = {"schedulingStrategy": "DAEMON"}
 WEB = {"taskDefinition": "web", "cluster": "demo"}
 
 
