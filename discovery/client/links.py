@@ -35,10 +35,10 @@ class Lane(selectors.DefaultSelector):
         super().__init__()
         self._poller = Poller()
         self._poller.register(self.fileno(), IN)
-        self._served: dict[int, tuple[Callable[[int], object], int]] = {}
+        self._served: dict[int, tuple[Callable[[int], None], int]] = {}
         self.buffer = memoryview(bytearray(_BUFFER))
 
-    def serve(self, descriptor: int, call: Callable[[int], object], wanted: int) -> None:
+    def serve(self, descriptor: int, call: Callable[[int], None], wanted: int) -> None:
         """Have `call` told of the events `wanted`, and of `DEAD`, from now on."""
         known = self._served.get(descriptor)
         if known is None:
@@ -50,14 +50,21 @@ class Lane(selectors.DefaultSelector):
     async def connected(self, connection: socket.socket, within_s: float) -> None:
         """Wait until a socket that connects has done so. Raises `OSError` if it has not."""
         loop, descriptor = asyncio.get_running_loop(), connection.fileno()
-        done = loop.create_future()
-        self.serve(descriptor, lambda _: done.done() or done.set_result(None), OUT)
-        late = loop.call_later(within_s, done.set_exception, TimeoutError())
+        done: asyncio.Future[bool] = loop.create_future()
+
+        def say(in_time: bool) -> None:
+            if not done.done():
+                done.set_result(in_time)
+
+        self.serve(descriptor, lambda _: say(True), OUT)
+        late = loop.call_later(within_s, say, False)
         try:
-            await done
+            in_time = await done
         finally:
             late.cancel()
             self.leave(descriptor)
+        if not in_time:
+            raise TimeoutError
         if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(error, os.strerror(error))
 
