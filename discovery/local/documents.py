@@ -162,6 +162,18 @@ def attachment_document(eni: Eni, dns_name: str) -> Document:
     }
 
 
+def _connect_document(task: Task) -> Document:
+    """The Service Connect attachment; it comes before the interface's."""
+    status = "PRECREATED" if task.status in _STARTING else "ATTACHED"
+    names = (each.name for each in task.containers if each.injected)
+    return {
+        "id": task.connect_id,
+        "type": "ServiceConnect",
+        "status": "DELETED" if task.status == ENDED else status,
+        "details": [{"name": "ContainerName", "value": name} for name in names],
+    }
+
+
 def _interfaces(task: Task) -> list[Document]:
     eni = task.eni
     if eni is None or eni.status == "PRECREATED":
@@ -184,21 +196,21 @@ def container_document(task: Task, container: Container, now: float) -> Document
         bindings = []
     memory = definition.get("memory")
     reservation = definition.get("memoryReservation")
-    fargate = task.launch_type == "FARGATE"
+    fargate, injected = task.launch_type == "FARGATE", container.injected
     return present(
         containerArn=container.arn,
         taskArn=task.arn,
         name=container.name,
         image=definition.get("image"),
-        imageDigest=_digest(definition["image"]) if started and fargate else None,
-        runtimeId=container.runtime_id if started else None,
+        imageDigest=_digest(definition["image"]) if started and fargate and not injected else None,
+        runtimeId=container.runtime_id if started and not injected else None,
         lastStatus=container.status,
         exitCode=container.exit_code,
         reason=container.reason,
         networkBindings=bindings,
         networkInterfaces=_interfaces(task),
         healthStatus=container.health,
-        cpu=str(definition.get("cpu", 0)),
+        cpu=None if injected else str(definition.get("cpu", 0)),
         memory=None if memory is None or (fargate and reservation) else str(memory),
         memoryReservation=None if reservation is None else str(reservation),
     )
@@ -211,7 +223,7 @@ def _digest(image: object) -> str:
 def task_document(task: Task, now: float) -> Document:
     """A task in full, with its tags."""
     external, fargate = task.launch_type == "EXTERNAL", task.launch_type == "FARGATE"
-    attachments = []
+    attachments = [] if task.connect_id is None else [_connect_document(task)]
     if task.eni is not None:
         region = task.arn.split(":")[3]
         suffix = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
@@ -292,6 +304,7 @@ def deployment_document(service: Service, deployment: Deployment) -> Document:
         networkConfiguration=settings.get("networkConfiguration"),
         rolloutState=deployment.rollout,
         rolloutStateReason=deployment.reason,
+        serviceConnectConfiguration=settings.get("serviceConnectConfiguration"),
     )
 
 

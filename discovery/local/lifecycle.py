@@ -82,7 +82,7 @@ def start_container(world: World, task: Task, container: Container) -> None:
     except NoPort as error:
         container_failed(world, task, container, str(error))
         return
-    if task.simulated:
+    if task.simulated or container.injected:
         container_started(world, task, container, None)
         return
     container.process = f"{container.metadata_id}/{container.restarts}"
@@ -169,6 +169,8 @@ def container_started(world: World, task: Task, container: Container, error: str
         return
     env = process_environment(world, task, container)
     healthchecks.begin(world, task, container, env, partial(start_ready, world, task))
+    if container.injected:
+        container.health = "HEALTHY"
     start_ready(world, task)
     if task.status != "PENDING":
         registration.register(world, task)

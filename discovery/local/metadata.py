@@ -22,7 +22,7 @@ def container_metadata(world: World, task: Task, container: Container) -> Docume
         DockerId=container.runtime_id,
         Name=container.name,
         DockerName=f"ecs-{definition.family}-{definition.revision}-{container.name}-{task.id[:20]}",
-        Image=container.definition["image"],
+        Image=container.definition.get("image"),
         ImageID=f"sha256:{container.runtime_id[:64]}",
         Ports=_ports(task, container) or None,
         Labels={

@@ -46,6 +46,7 @@ class Order:
     execute_command: bool = False
     simulated: bool = False
     balancers: tuple[Document, ...] = ()
+    connect: bool = False
 
     @property
     def need(self) -> tuple[int, int]:
@@ -125,6 +126,7 @@ def of_service(service: Service, deployment: Deployment | TaskSet) -> Order:
         execute_command=bool(service.document.get("enableExecuteCommand")),
         simulated=service.simulated,
         balancers=deployment.balancers,
+        connect=bool((settings.get("serviceConnectConfiguration") or {}).get("enabled")),
     )
 
 
@@ -223,6 +225,7 @@ def make(world: World, order: Order, instance: Instance | None) -> Task:
     if order.definition.network_mode == "awsvpc":
         eni = lifecycle.new_eni(world, subnet, settings.get("assignPublicIp") == "ENABLED")
     containers = order.definition.containers
+    injected = [{"name": f"ecs-service-connect-{world.ids.hex(5)}", "portMappings": []}]
     given = order.overrides.get("containerOverrides", ())
     named = {each.get("name") for each in given}
     overrides = [*given, *({"name": c["name"]} for c in containers if c["name"] not in named)]
@@ -239,7 +242,7 @@ def make(world: World, order: Order, instance: Instance | None) -> Task:
                 runtime_id=_runtime_id(world, order, name),
                 metadata_id=f"{name}-{number}",
             )
-            for number, definition in enumerate(containers)
+            for number, definition in enumerate(containers + injected * order.connect)
         ],
         group=order.group,
         launch_type=order.launch_type,
@@ -259,6 +262,7 @@ def make(world: World, order: Order, instance: Instance | None) -> Task:
         simulated=order.simulated or order.cluster.simulated or _on_simulated(instance),
         execute_command=order.execute_command,
         balancers=order.balancers,
+        connect_id=world.ids.uuid() if order.connect else None,
         host_ports=fixed_ports(order.definition) if instance is not None else set(),
     )
 

@@ -19,7 +19,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}$")
 _DESCRIBE_LIMIT = 10
 _LIST_DEFAULT = 10
 _CHECKED = {"launchType", "capacityProviderStrategy", "platformVersion", "networkConfiguration"}
-_OF_DEPLOYMENT = (*sorted(_CHECKED), "serviceConnectConfiguration", "volumeConfigurations")
+_CONNECT = "serviceConnectConfiguration"
+_DEPLOYED = _CHECKED | {_CONNECT}
+_OF_DEPLOYMENT = (*sorted(_CHECKED), "volumeConfigurations")
 _CONTROLLED = {
     "taskDefinition": "task definition",
     "networkConfiguration": "network parameters",
@@ -109,7 +111,7 @@ def _launch(world: World, made: Service, request: Document) -> None:
     made.document |= _launch_members(launch_type, provider, request)
     made.simulated = made.cluster.simulated or orders.is_simulated(definition)
     if made.controller == "ECS":
-        releases.deploy(world, made, definition, _settings(made.document))
+        releases.deploy(world, made, definition, _settings(made.document) | _connect(request))
         return
     first = tasksets.add(world, made, definition, _settings(made.document), 100.0)
     first.status = "PRIMARY"
@@ -206,6 +208,11 @@ def _settings(document: Document) -> Document:
     return found
 
 
+def _connect(given: Document) -> Document:
+    """Service Connect is the deployments' own: the service does not show it."""
+    return {_CONNECT: given[_CONNECT]} if _CONNECT in given else {}
+
+
 def _check_load_balancers(world: World, definition: Definition, balancers: list[Document]) -> None:
     registration.check_types(world, definition, balancers)
     for balancer in balancers:
@@ -294,11 +301,12 @@ def _apply(
         releases.rescale(service, desired)
         service.primary.updated_at = world.now()
         service.primary.steady = False
-    redeployed = bool(request.get("forceNewDeployment")) or bool(_CHECKED & request.keys())
+    redeployed = bool(request.get("forceNewDeployment")) or bool(_DEPLOYED & request.keys())
     changed = definition is not service.primary.definition
     service.document = document
     if redeployed or changed:
-        releases.deploy(world, service, definition, _settings(document))
+        settings = _settings(document) | _connect(service.primary.settings) | _connect(request)
+        releases.deploy(world, service, definition, settings)
     service.wait_until = 0.0
     service.encoded = None
     world.wake(service)

@@ -44,6 +44,11 @@ class Container:
         return str(self.definition["name"])
 
     @property
+    def injected(self) -> bool:
+        """Whether it is Service Connect's proxy, which no definition names."""
+        return "image" not in self.definition
+
+    @property
     def essential(self) -> bool:
         """Whether the task ends with it."""
         return bool(self.definition.get("essential", True))
@@ -159,6 +164,7 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     host_ports: set[tuple[int, str]] = field(default_factory=set)
+    connect_id: str | None = None
     balancers: tuple[Document, ...] = ()
     targets: list[tuple[TargetGroup, Target]] = field(default_factory=list)
     protected_until: float | None = None

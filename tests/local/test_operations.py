@@ -226,3 +226,30 @@ def test_simulated_tasks_take_part_in_everything(ecs: LocalECS, api: Api) -> Non
 def _counts(api: Api) -> int:
     answer = api.ecs("DescribeServices", cluster="many", services=["svc-0"])
     return int(answer["services"][0]["runningCount"])
+
+
+def test_service_connect_adds_a_container(api: Api) -> None:
+    """Without image, runtime id and size, HEALTHY, and named by an attachment that comes first."""
+    define(api)
+    connect = {"enabled": True, "namespace": "local"}
+    api.ecs(
+        "CreateService",
+        cluster="demo",
+        serviceName="s",
+        taskDefinition="web",
+        desiredCount=1,
+        serviceConnectConfiguration=connect,
+    )
+    (arn,) = until(lambda: api.ecs("ListTasks", cluster="demo", serviceName="s")["taskArns"], 30)
+    task = settled(api, arn)
+    (attachment,) = task["attachments"]
+    (own, injected) = task["containers"]
+    assert attachment["type"] == "ServiceConnect"
+    assert attachment["details"] == [{"name": "ContainerName", "value": injected["name"]}]
+    assert injected["name"].startswith("ecs-service-connect-")
+    assert (injected["healthStatus"], injected["lastStatus"]) == ("HEALTHY", "RUNNING")
+    assert own.keys() - injected.keys() == {"image", "runtimeId", "cpu", "memory"}
+    (service,) = api.ecs("DescribeServices", cluster="demo", services=["s"])["services"]
+    assert service["deployments"][0]["serviceConnectConfiguration"] == connect
+    api.ecs("StopTask", cluster="demo", task=arn)
+    settled(api, arn, "STOPPED")
