@@ -8,8 +8,9 @@ leaves its services unread.
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import partial
 
-from discovery.ecs import calls
+from discovery.ecs import calls, rotation
 from discovery.ecs.calls import Call, Listing, NoSuchService, Steps
 from discovery.ecs.facts import is_over
 from discovery.ecs.fields import Document, rows, text, texts
@@ -60,10 +61,13 @@ class Census:
             self.errors.append(listing.error)
 
     def describe(self, known: Iterable[str]) -> Steps[None]:
-        """Describe what is listed, and what was known and has vanished from the list, each once."""
+        """Describe what was known and has vanished from the list, and what is listed, in turns.
+
+        Each at most once in a load.
+        """
         before = dict(self.memory.tasks)
         vanished = [arn for arn in known if arn not in self.listed]
-        arns = [arn for arn in (*self.listed, *vanished) if arn not in self.asked]
+        arns = self._chosen([arn for arn in (*self.listed, *vanished) if arn not in self.asked])
         self.asked.update(arns)
         chunks = [arns[start : start + 100] for start in range(0, len(arns), 100)]
         answers = yield from calls.all_of([self._describe(chunk) for chunk in chunks])
@@ -78,12 +82,29 @@ class Census:
         self.memory.seen.turn(tasks)
         self.memory.retire([a for a in vanished if a in tasks and is_over(tasks[a])], self.now)
 
+    def _chosen(self, arns: list[str]) -> list[str]:
+        """Those to describe now; what is in doubt is, and what is not listed any more."""
+        tasks, read_at = self.memory.tasks, self.memory.described_at
+        restarts = rotation.restarting(tasks.values(), self.memory.definitions)
+        may_have_changed = partial(rotation.may_have_changed, now=self.now)
+        urgent, others = [], {}
+        for arn in arns:
+            task, at = tasks.get(arn), read_at.get(arn)
+            settled = arn in self.listed and arn not in self.memory.doubted
+            if task is None or at is None or not settled or may_have_changed(task, restarts):
+                urgent.append(arn)
+            else:
+                others[arn] = at
+        last = self.memory.last
+        return rotation.chosen(urgent, others, self.now - last.at if last else None, self.now)
+
     def _described(
         self, chunk: list[str], before: Mapping[str, Task], answer: Document
     ) -> set[str]:
         """Take in one answer; returns what it leaves in doubt."""
         found = {task.arn: task for task in described(answer, self.memory.seen)}
         self.memory.tasks.update(found)
+        self.memory.described_at.update(dict.fromkeys(found, self.now))
         failures = rows(answer, "failures")
         reported = {text(f, "arn") for f in failures if f.get("reason") == "MISSING"}
         absent = [arn for arn in chunk if arn not in found]

@@ -6,19 +6,23 @@ A definition never changes under its ARN, so one read of it is good for ever.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from discovery.ecs.fields import Document, part, port, rows, text, texts
+from discovery.ecs.fields import Document, flag, part, port, rows, text, texts
 from discovery.ecs.ports import span
 from discovery.model import Port, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerDefinition:
-    """What a definition says of one container. `ports` are in the definition's order."""
+    """What a definition says of one container. `ports` are in the definition's order.
+
+    `restarts` is whether it is restarted in place, maybe with other host ports.
+    """
 
     name: str
     ports: tuple[Port, ...] = ()
     cut_ranges: tuple[str, ...] = ()
     has_health_check: bool = False
+    restarts: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -29,6 +33,11 @@ class Definition:
     arn: str
     network_mode: str = "bridge"
     containers: Mapping[str, ContainerDefinition] = field(default_factory=dict)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether any of its containers is restarted in place."""
+        return any(container.restarts for container in self.containers.values())
 
     def port_name(self, container: str, container_port: int, protocol: Protocol) -> str | None:
         """The name that the definition gives to a port."""
@@ -66,6 +75,7 @@ def _container(document: Document) -> ContainerDefinition | None:
         name=name,
         ports=tuple(dict.fromkeys(p for row in mappings for p in _ports(name, row))),
         cut_ranges=tuple(r for r in ranges if span(r).is_cut),
+        restarts=flag(part(document, "restartPolicy"), "enabled") is True,
         has_health_check=bool(command) and command != ("NONE",),
         labels={str(k): str(v) for k, v in labels.items()},
     )

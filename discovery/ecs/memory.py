@@ -104,6 +104,7 @@ class Memory:
     settled: dict[str, Task] = field(default_factory=dict)  # nothing is unknown of them
     made: dict[str, Made] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
+    described_at: dict[str, float] = field(default_factory=dict)  # by ARN of the task
     stopped: dict[str, tuple[Task, float]] = field(default_factory=dict)
     verdicts: dict[CheckKey, Health] = field(default_factory=dict)
     doubted: frozenset[str] = frozenset()
@@ -264,6 +265,7 @@ class Memory:
         """Drop what belonged to tasks, and instances, that are not there any more."""
         self.verdicts = {k: v for k, v in self.verdicts.items() if k[0] in self.tasks}
         self.settled.clear()
+        self.described_at = {a: at for a, at in self.described_at.items() if a in self.tasks}
         names = self.known_services() | self.names_of_tasks()
         self.made = {name: made for name, made in self.made.items() if name in names}
         used = {task.instance for task in self.tasks.values()}

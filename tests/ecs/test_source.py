@@ -110,7 +110,7 @@ class TestReading:
         if mode != "bridge":
             assert {e.port for e in endpoints} == {8080}
 
-    def test_1000_tasks_take_21_calls_cold_and_20_steady(self, ecs: LocalECS) -> None:
+    def test_1000_tasks_take_21_calls_cold_and_14_steady(self, ecs: LocalECS) -> None:
         """Counted where they arrive: 50 instances, 100 services, 100 bridge definitions."""
         ecs.populate("prod", services=100, tasks=1_000, instances=50)
         clock = Clock()
@@ -128,7 +128,7 @@ class TestReading:
         clock.now += 10
         source.load(None)
         source.close()
-        assert scarce(ecs) == 20
+        assert scarce(ecs) == 14
 
     def test_machines_outside_of_aws_are_found(self, ecs: LocalECS, source: EcsSource) -> None:
         """ECS Anywhere: Systems Manager knows where they are."""
