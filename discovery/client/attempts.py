@@ -14,9 +14,10 @@ Rule 2: at most two more attempts, on other endpoints while there are any, withi
 the budget.
 Rule 3: flights are closed here, but for the one whose answer is handed on: that one is left to
 whoever reads the answer. An answer is given up only when there is somewhere else to go.
-Rule 4: where nobody could be connected to, and yet the pool answered a moment ago, its tasks are
-being replaced faster than we read, or than they start: then it goes on connecting until they should
-be up. However long that takes, no more attempts are sent than by rule 2.
+Rule 4: where attempts went by without being sent, as nobody could be connected to, and yet the pool
+answered a moment ago, its tasks are being replaced faster than we read, or than they start: then it
+goes on until they should be up. However long that takes, a request is sent no more often than by
+rule 2.
 
 Pure: clock and chance are arguments.
 """
@@ -122,11 +123,6 @@ class Failed:
     hopeless: bool = False
     retry_after_s: None = None
 
-    @property
-    def unconnected(self) -> bool:
-        """Whether nobody could be connected to."""
-        return not self.sent and self.outcome != "abandoned"
-
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -194,6 +190,7 @@ def attempts(route: Route, ask: Ask, retrying: Retrying, pace: Pace | None = Non
     again = ask.idempotent and ask.replayable
     left = retrying.most
     looks = int(retrying.patience_s / _LOOK_S) if retrying.most else 0
+    sends = 0
     flight: Flight | None = None
     while True:
         try:
@@ -211,14 +208,18 @@ def attempts(route: Route, ask: Ask, retrying: Retrying, pace: Pace | None = Non
         members += [each.member for each, _ in came]
         tried += [Tried(each.member.endpoint, _words(of_it)) for each, of_it in came]
         left -= len(flights) - 1
+        sends += sum(not _unconnected(of_it) for _, of_it in came)
         if not _may_repeat(result, again):
             return tuple(tried)
         if left > 0:
             left -= 1
             pause_s = _pause_s(route, retrying, result, members)
-        elif looks > 0 and _may_wait(route, retrying, result):
+            if sends == retrying.most and _may_wait(route, retrying, result):
+                # Tasks that end together break one after the other; the last is for what stays.
+                pause_s = max(pause_s, _look_s(route))
+        elif looks > 0 and sends <= retrying.most and _may_wait(route, retrying, result):
             looks -= 1
-            pause_s = _LOOK_S * (0.5 + route.chance.random())
+            pause_s = _look_s(route)
             members.clear()
         else:
             return tuple(tried)
@@ -307,8 +308,17 @@ def _may_repeat(result: Result, again: bool) -> bool:
 
 
 def _may_wait(route: Route, retrying: Retrying, result: Result) -> bool:
-    unconnected = isinstance(result, Failed) and result.unconnected
-    return unconnected and route.was_fine(retrying.patience_s)
+    given_up = isinstance(result, Failed) and result.outcome != "abandoned"
+    return given_up and route.was_fine(retrying.patience_s)
+
+
+def _look_s(route: Route) -> float:
+    return _LOOK_S * (0.5 + route.chance.random())
+
+
+def _unconnected(result: Result) -> bool:
+    """Whether nobody could be connected to."""
+    return isinstance(result, Failed) and not result.sent
 
 
 def _pause_s(

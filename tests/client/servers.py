@@ -43,6 +43,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     got: list[Got] = field(default_factory=list)
     connections: int = 0
+    hanging: int = 0
 
     def __post_init__(self) -> None:
         self._let_go = threading.Event()
@@ -80,7 +81,9 @@ class Server:
 
     def hang(self) -> None:
         """Wait until the test is over, or lets go."""
+        self.hanging += 1
         self._let_go.wait(10)
+        self.hanging -= 1
 
     def let_go(self) -> None:
         """Answer those that hang, unless they are to hang up."""

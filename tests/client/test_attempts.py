@@ -225,7 +225,16 @@ def test_only_connecting_is_tried_that_often(last: Failed) -> None:
     line = Line()
     line.run(GET, OK)
     assert len(line.run(GET, *[last] * 60)) == 3
+
+
+def test_the_last_send_is_not_wasted_on_what_ends_as_well() -> None:
+    """Where two broke at once and the pool was fine, tasks are being replaced."""
+    line = Line()
+    assert line.run(GET, BROKEN, BROKEN, OK) == ["broken", "broken", "status 200"]
     assert line.pauses == []
+    assert line.run(GET, BROKEN, BROKEN, OK) == ["broken", "broken", "status 200"]
+    assert len(line.pauses) == 1
+    assert 0.1 <= line.pauses[0] <= 0.3
 
 
 def test_no_more_is_sent_for_having_waited() -> None:
@@ -233,8 +242,11 @@ def test_no_more_is_sent_for_having_waited() -> None:
     line = Line()
     line.run(GET, OK)
     waited = [REFUSED] * 4
-    assert line.run(GET, *waited, BROKEN) == ["refused"] * 4 + ["broken"]
+    for _ in range(200):
+        line.budget.count(line.clock.now)
     assert line.run(GET, BROKEN, *waited, OK) == ["broken", *["refused"] * 4, "status 200"]
+    assert line.run(GET, *waited, *[BROKEN] * 9) == ["refused"] * 4 + ["broken"] * 3
+    assert line.run(POST, *waited, BROKEN) == ["refused"] * 4 + ["broken"]
 
 
 def test_waiting_is_bounded_where_others_go_on_to_answer() -> None:

@@ -139,18 +139,24 @@ def active(transport: Any) -> list[Any]:
     return [c for pool in pools for c in pool.connections if not (c.is_idle() or c.is_closed())]
 
 
-def following(caller: Caller, act: Callable[[], object]) -> Callable[[], Any]:
+def following(
+    caller: Caller, act: Callable[[], object], aimed: list[Any] | None = None
+) -> Callable[[], Any]:
     """Makes inner transports that act between an answer's headers and the next attempt."""
     base: Any = caller.module.AsyncHTTPTransport if caller.is_async else caller.module.HTTPTransport
+
+    seen = [] if aimed is None else aimed
 
     class Following(base):  # type: ignore[misc]  # the base is only known here
         def handle_request(self, request: Any) -> Any:
             answer = super().handle_request(request)
+            seen.append(request)
             act()
             return answer
 
         async def handle_async_request(self, request: Any) -> Any:
             answer = await super().handle_async_request(request)
+            seen.append(request)
             await asyncio.to_thread(act)
             return answer
 
@@ -403,6 +409,18 @@ class TestFailures:
         assert isinstance(caught.value.__cause__, DeadlinePassed)
         assert len(one.got) == 1
 
+    def test_a_deadline_does_not_cut_the_body(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """From the headers on, timeouts are the caller's own."""
+        clock = FakeClock(100.0)
+        aimed: list[Any] = []
+        resolver = resolve(source_of(*servers(1)), monotonic=clock)
+        caller.use(resolver, inner=following(caller, lambda: None, aimed))
+        caller("GET", "http://web/", extensions={"deadline_s": 2.0, "timeout": {"read": 3.0}})
+        clock.now += 100.0
+        assert aimed[0].extensions["timeout"].get("read", None) == 3.0
+
     def test_a_deadline_includes_the_look_up(self, caller: Caller, resolve: Resolve) -> None:
         """A first load may take longer than a request has."""
         source = HeldSource(observed(reading(service("web", 1))))
@@ -594,6 +612,7 @@ def test_what_is_late_is_asked_elsewhere_too(servers: Servers, resolve: Resolve)
             two[0].hung = True
             assert {(await client.get("http://web/")).text for _ in range(2)} == {"1"}
             assert active(transport) == []
+            assert two[0].hanging  # who lost was not waited for
 
     asyncio.run(ask())
     assert len(two[0].got) > 2
@@ -620,6 +639,7 @@ def test_of_two_that_race_a_failure_waits_for_the_other(servers: Servers, resolv
             assert active(transport) == []
 
     asyncio.run(ask())
+    assert len(two[0].got) == 3
     assert in_flight(resolver) == 0
 
 
