@@ -35,6 +35,7 @@ FLOORS = {
     "discovery.ecs.parsing": 2,
     "discovery.sources": 2,
     "discovery.health": 1,
+    "discovery.health.probes": 4,
     "discovery.balancing": 1,
     "discovery.catalog": 3,
     "discovery.overrides": 1,
@@ -66,7 +67,7 @@ OUTSIDE_WORLD = {
 ONLY_IN = {
     "boto3": ("discovery.ecs",),
     "botocore": ("discovery.ecs",),
-    "httpx": ("discovery.client", "discovery.ecs.metadata"),
+    "httpx": ("discovery.client", "discovery.ecs.metadata", "discovery.health.probes"),
     "dnslib": ("discovery.dns",),
     "starlette": ("discovery.sidecar",),
     "uvicorn": ("discovery.sidecar", ASIDE),

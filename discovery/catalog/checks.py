@@ -53,6 +53,26 @@ class Connect(Protocol):
         ...
 
 
+class Companion(Protocol):
+    """What gathers further evidence, and runs while the checks do."""
+
+    def start(self) -> None:
+        """Start, unless that was done."""
+        ...
+
+    def abandon(self) -> None:
+        """End by itself, without blocking."""
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """End, and wait for that."""
+        ...
+
+    def renew_after_fork(self) -> None:
+        """In the child of a fork: threads are the parent's."""
+        ...
+
+
 class Checks:
     """Gathers evidence and applies it. Methods may be called from any thread.
 
@@ -78,6 +98,7 @@ class Checks:
         self._doubts: deque[Subject] = deque(maxlen=MOST_DOUBTS)
         self._adjust: Callable[[], None] | None = None
         self._closed = False
+        self.companion: Companion | None = None
         self.renew_after_fork()
 
     def renew_after_fork(self) -> None:
@@ -85,6 +106,8 @@ class Checks:
         self._lock = threading.Lock()
         self._pokes: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        if self.companion is not None:
+            self.companion.renew_after_fork()
 
     @property
     def read(self) -> Snapshot:
@@ -145,11 +168,15 @@ class Checks:
         self._adjust = adjust
         if self._looks or self._doubts:
             self._wake()
+        if self.companion is not None:
+            self.companion.start()
 
     def abandon(self) -> None:
         """Have the thread end by itself; takes no lock, never blocks."""
         self._closed = True
         self._pokes.put(None)
+        if self.companion is not None:
+            self.companion.abandon()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the thread, and wait for it."""
@@ -157,6 +184,8 @@ class Checks:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
+        if self.companion is not None:
+            self.companion.close(timeout_s)
 
     def _wake(self) -> None:
         if self._adjust is None or self._closed:

@@ -34,6 +34,7 @@ from discovery.errors import BadSetting, NoEndpoints
 from discovery.events import Listeners
 from discovery.health.ejection import Outcome
 from discovery.health.evidence import Rules
+from discovery.health.probes import Probes
 from discovery.model import Change, Endpoint, Identity, Service, Snapshot
 from discovery.names import parse
 from discovery.overrides.watch import ByHand
@@ -89,6 +90,8 @@ class Resolver:
         self._random = random or Random()
         self._bell = Bell(monotonic)
         checks = Checks(Rules(settings.boot_check), listeners=listeners, clock=clock)
+        if settings.probes:
+            checks.companion = Probes(checks, settings, listeners, self._random, monotonic)
         self._catalog = Catalog(
             source.labels,
             fresh_for_s=max(30.0, _FRESH_INTERVALS * settings.interval_s),
