@@ -12,7 +12,6 @@ from discovery.model import Change, Endpoint, Exclusion, Health, Identity, Port,
 
 Document = dict[str, Any]
 
-FORMAT = 1
 _KEPT: dict[Health, str] = {
     "healthy": "its health check passes",
     "unknown": "it runs; no health check says otherwise",
@@ -186,16 +185,6 @@ def kept_because(value: Endpoint, note: str | None = None) -> str:
     if value.is_last_resort:
         return f"{note or _KEPT[value.health]}; nothing better runs"
     return f"{_KEPT[value.health]}; {note}" if note else _KEPT[value.health]
-
-
-def snapshot(value: Snapshot, now: float) -> Document:
-    """The body of `/v1/snapshot`, which other sidecars follow."""
-    return {
-        "format": FORMAT,
-        "index": value.index,
-        "observed_at": value.observed_at,
-        "services": [endpoints(s, value, now) for s in in_order(value)],
-    }
 
 
 def error(value: DiscoveryError) -> Document:

@@ -288,7 +288,8 @@ class ClusterReading:
     gone, except those in `unread`, which exist and could not be read. `absent` are names asked for
     that do not exist. `error` is why nothing, or not all, could be read. With `explained` the
     source knows why what is gone is gone, so that it may be published without a second read.
-    `heard` are names of services that were listed on the way, read or not.
+    `heard` are names of services that were listed on the way, read or not. `observed_at` is when
+    the list of services was read, where that was not when the load observed.
     """
 
     label: str
@@ -299,6 +300,7 @@ class ClusterReading:
     error: SourceError | None = None
     explained: bool = False
     heard: frozenset[str] = frozenset()
+    observed_at: float | None = None
 
     @property
     def learned(self) -> bool:
@@ -313,7 +315,8 @@ class Observation:
     `pending` says that more can be had at once (task definitions, say), so that the refresher
     soon asks for that alone. `rest_s` is the shortest pause that keeps the source's budget.
     `again_s` is the source's own pace, where the usual interval does not suit it. `labels` are the
-    clusters there are now, the default first, where a load is what tells them.
+    clusters there are now, the default first, where a load is what tells them. `fresh_for_s` is how
+    old what it says may be before it counts as stale, where the source's pace is not ours.
     """
 
     observed_at: float
@@ -322,3 +325,4 @@ class Observation:
     rest_s: float = 0.0
     again_s: float | None = None
     labels: tuple[str, ...] = ()
+    fresh_for_s: float = 0.0

@@ -113,13 +113,6 @@ def test_the_last_resort_is_flagged() -> None:
     assert "nothing better runs" in tasks[1]["reason"]
 
 
-def test_a_snapshot_names_its_format() -> None:
-    """Followers check the format before they read on."""
-    body = documents.snapshot(SNAPSHOT, now=1_001.0)
-    assert (body["format"], body["index"], body["observed_at"]) == (1, 2 * 2**20 + 3, 1_000.0)
-    assert body["services"][0]["endpoints"] == [documents.endpoint(ENDPOINT)]
-
-
 def test_errors_have_code_message_and_name() -> None:
     """A machine reads the code, a person the message."""
     body = documents.error(UnknownService("oders", ["orders.prod"]))["error"]

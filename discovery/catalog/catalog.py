@@ -69,7 +69,8 @@ class Catalog:
             # Where the source's budget stretches the pace, data of that age is still fresh. The
             # rest of a load that only adds to the one before says nothing about the pace.
             stretched_s = known.fresh_for_s if observation.pending else 0.0
-            fresh_for_s = max(self._fresh_for_s, 3 * observation.rest_s, stretched_s)
+            paced_s = max(3 * observation.rest_s, observation.fresh_for_s, stretched_s)
+            fresh_for_s = max(self._fresh_for_s, paced_s)
             after = merged(known, _believed(observation, doubted))
             after = self._swap(replace(after, fresh_for_s=fresh_for_s))
         self._tell(before, after)
@@ -140,7 +141,7 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
             services[service.key] = service
             read_at[service.key] = service.observed_at or observation.observed_at
         clusters[reading.label] = _cluster(
-            clusters.get(reading.label), reading, observation.observed_at
+            clusters.get(reading.label), reading, reading.observed_at or observation.observed_at
         )
     if observation.labels:
         clusters = _in_order(clusters, observation.labels)

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from discovery import documents
+from discovery import documents, snapshots
 from discovery.client.resolver import Resolver
 from discovery.documents import Document
 from discovery.errors import DiscoveryError, MethodNotAllowed, UnknownPath
@@ -96,7 +96,8 @@ class Answers:
         """Everything, for followers; may wait for a change."""
         await self.waits.for_query(request)
         snapshot = any_loaded(self.resolver.snapshot)
-        return _json(documents.snapshot(snapshot, self.clock()), _headers(snapshot))
+        body = b"".join(snapshots.document(snapshot, self.clock()))
+        return Response(body, headers=_headers(snapshot), media_type="application/json")
 
     async def watch(self, request: Request) -> Response:
         """Server-sent events: the endpoints now, and whenever they change."""
