@@ -24,6 +24,7 @@ COMMANDS = {
     "watch": "Print a service's endpoints, and every change.",
     "explain": "Say of every task of a service whether it is an endpoint, and why.",
     "history": "Print what changed of a service, when and why.",
+    "doctor": "Check credentials, permissions, addresses and times; say how to mend them.",
     "health": "Ask a running sidecar whether it is alive (for container health checks).",
     "taskdef": "Print definitions for ECS and IAM: sidecar, daemon, policy.",
     "exec": "Run a command with our resolver first, and delay the SIGTERM that ends it.",

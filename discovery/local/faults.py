@@ -67,7 +67,7 @@ class Fault:
             return False
         if self.principal is not None and self.principal not in principal:
             return False
-        named = f"{call.service}:{call.operation}" if ":" in self.operation else call.operation
+        named = call.action if ":" in self.operation else call.operation
         return fnmatchcase(named, self.operation)
 
     def document(self) -> dict[str, Any]:
@@ -278,11 +278,8 @@ def decoded(body: bytes) -> dict[str, Any]:
 
 def denied(call: Call, principal: str) -> ApiError:
     """The refusal of an action, worded as IAM words it."""
-    action = (
-        f"{'elasticloadbalancing' if call.service == 'elbv2' else call.service}:{call.operation}"
-    )
-    why = f"because no identity-based policy allows the {action} action"
-    who = f"User: {principal} is not authorized to perform: {action}"
+    why = f"because no identity-based policy allows the {call.action} action"
+    who = f"User: {principal} is not authorized to perform: {call.action}"
     if call.service == "ec2":
         text = f"You are not authorized to perform this operation. {who} {why}"
         return ApiError("UnauthorizedOperation", text, 403)

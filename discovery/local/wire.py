@@ -41,6 +41,12 @@ class Call:
     access_key: str | None
     region: str | None
 
+    @property
+    def action(self) -> str:
+        """What IAM calls it, such as `ecs:ListTasks`."""
+        service = "elasticloadbalancing" if self.service == "elbv2" else self.service
+        return f"{service}:{self.operation}"
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
