@@ -8,6 +8,7 @@ half a file, or an empty one, would be taken for a decision.
 Rule 4: what ends by its time is taken back by the same thread.
 """
 
+import logging
 import os
 import threading
 import tomllib
@@ -19,6 +20,8 @@ from discovery.events import Listeners, Noticed
 from discovery.model import Snapshot
 from discovery.overrides.applied import Decisions, Enable
 from discovery.overrides.rules import Overrides, overrides_in
+
+_log = logging.getLogger("discovery")
 
 POLL_S = 1.0
 MAX_BYTES = 1 << 20
@@ -100,8 +103,11 @@ class ByHand:
 
     def _run(self, ended: threading.Event, changed: Callable[[], object]) -> None:
         while not ended.wait(POLL_S):
-            if self.look():
-                changed()
+            try:
+                if self.look():
+                    changed()
+            except Exception:  # a mistake of ours must not end the looking
+                _log.exception("decisions by hand could not be taken up")
 
     def _reread(self) -> bool:
         if self._path is None:

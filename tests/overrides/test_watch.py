@@ -1,6 +1,7 @@
 """The file of overrides, and the resolver that goes by it."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from discovery.model import Cluster
 from discovery.overrides.watch import ByHand
 from discovery.settings import Settings, merge
 from discovery.sources.base import FixedSource, Source
+from tests.client.test_fork import in_child
 from tests.made import NOW, FailingSource, FakeClock, NamingSource, observed, reading, service
 
 EXCLUDE = '[[exclude]]\nservice = "web"\nuntil = "forever"\n'
@@ -158,6 +160,27 @@ class TestTheFile:
         assert it.look()
         assert not it.look()
 
+    def test_whatever_is_raised_it_goes_on(
+        self, desk: Desk, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A thread that had ended would leave decisions unread, and nobody would know."""
+        it, calls, twice = desk.by_hand(), list[None](), threading.Event()
+
+        def changed() -> None:
+            calls.append(None)
+            desk.write(ALIAS)
+            if len(calls) == 2:
+                twice.set()
+            raise RuntimeError("a mistake")
+
+        desk.write(EXCLUDE)
+        it.start(changed)
+        try:
+            assert twice.wait(PATIENCE_S)
+        finally:
+            it.close()
+        assert "could not be taken up" in caplog.text
+
     def test_what_speaks_of_nothing_is_told_once(self, desk: Desk) -> None:
         """A typing error would go unnoticed else; before all is read nobody knows."""
         desk.write(EXCLUDE + EXCLUDE.replace("web", "wep") + ALIAS.replace('["web"]', '["wep"]'))
@@ -222,6 +245,23 @@ class TestResolver:
         it = resolvers(FixedSource(WEB), enable="tagged")
         assert it.endpoints("web") == ()
         assert "ecs-discovery.enable" in it.explain("web")["tasks"][0]["reason"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_of_a_fork_goes_by_the_file_too(desk: Desk, resolvers: Any) -> None:
+    """By a thread of its own, from its first call on."""
+    it = resolvers(FixedSource(WEB))
+    it.endpoints("web")
+
+    def work() -> bool:
+        it.endpoints("web")
+        desk.write(EXCLUDE)
+        it.wait(it.snapshot.index, 15.0)
+        return not it.endpoints("web")
+
+    assert in_child(work)
+    it.close()
+    assert "overrides" not in [thread.name for thread in threading.enumerate()]
 
 
 class OnceSource(FailingSource):
