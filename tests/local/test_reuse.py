@@ -147,3 +147,22 @@ def test_protection_is_the_api_s_own(api: Api) -> None:
     assert answer == api.ecs("GetTaskProtection", **wanted)
     (found,) = answer["protectedTasks"]
     assert (found["taskArn"], found["protectionEnabled"]) == (arn, True)
+
+
+def test_restarted_container_has_another_port_in_the_same_task(sandbox: Sandbox) -> None:
+    """Its load balancer learns the new one."""
+    made = sandbox.control().add_instances("demo", host_ports=(40001, 40002))
+    policy = {"enabled": True, "restartAttemptPeriod": 60}
+    sandbox.define(container={"restartPolicy": policy})
+    attribute = {"type": "memberOf", "expression": f"instanceId == {made[0].rsplit('/', 1)[-1]}"}
+    balancer = {"targetGroupArn": "group", "containerName": "app", "containerPort": 80}
+    sandbox.service(desiredCount=1, placementConstraints=[attribute], loadBalancers=[balancer])
+    sandbox.advance(10)
+    (task,) = sandbox.running()
+    before = port(task)
+    sandbox.launcher.exit(sandbox.launcher.alive(task["taskArn"])[0], 1)
+    sandbox.advance(1)
+    after = port(sandbox.task(task["taskArn"]))
+    assert {before, after} == {40001, 40002}
+    group = sandbox.regions.at().world.state.target_groups["group"]
+    assert [target.port for target in group.targets.values()] == [after]
