@@ -55,8 +55,11 @@ class Assessment:
 def assessed(snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float) -> Assessment:
     """Judge what was read by what was seen. `now` is seconds since the epoch."""
     cases = dict(_cases(snapshot, evidence, rules, now))
-    once = {case.subject: case for several in cases.values() for case in several}
+    once = _once(cases)
     losses = losses_of(once.values())
+    if losses.machines:  # whoever else is there counts, too
+        cases = dict(_cases(snapshot, evidence, rules, now, everything=True))
+        once = _once(cases)
     verdicts: dict[Key, Verdicts] = {}
     controls: list[tuple[Machine | None, Look]] = []
     for key, several in cases.items():
@@ -70,18 +73,23 @@ def assessed(snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float) -
     return Assessment(verdicts, tuple(looks))
 
 
+def _once(cases: Mapping[Key, list[Case]]) -> dict[Subject, Case]:
+    """A task may go by several names."""
+    return {case.subject: case for several in cases.values() for case in several}
+
+
 def _cases(
-    snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float
+    snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float, everything: bool = False
 ) -> Iterator[tuple[Key, list[Case]]]:
-    """The endpoints that there is a reason to look at; all, while any is silent."""
-    everything = any(not seen.answered for seen in evidence.seen.values())
+    """The endpoints that there is a reason to look at; all of a service of which any is silent."""
     touched = {s[0][0] for s in (*evidence.seen, *evidence.doubted, *evidence.probed)}
     for key, service in snapshot.services.items():
         shared = signs_of_service(service, snapshot.cluster(service.cluster), snapshot, rules, now)
         if not (everything or shared or _concerns(service, touched, rules, now)):
             continue
         found = [_case(service, e, shared, evidence, rules, now) for e in _serving(service)]
-        found = [c for c in found if everything or c.signs or c.seen or c.probe]
+        if not (everything or any(map(_is_silent, found))):
+            found = [c for c in found if c.signs or c.seen or c.probe]
         if found:
             yield key, found
 

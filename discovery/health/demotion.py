@@ -84,6 +84,9 @@ def _excluded(endpoint: Endpoint, reason: str) -> Exclusion:
 
 def _without_collisions(services: Mapping[Key, Service]) -> dict[Key, Service]:
     """The services that lose an endpoint because a newer task has its address."""
+    places = [(e.host, e.port) for service in services.values() for e in service.endpoints]
+    if len(set(places)) == len(places):
+        return {}
     claims: dict[_Place, list[tuple[Key, Endpoint]]] = {}
     for key, service in services.items():
         for e in service.endpoints:
