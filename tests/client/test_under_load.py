@@ -19,7 +19,7 @@ import boto3
 import httpx
 import pytest
 
-from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Hedging, Resolver
+from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Hedging, Resolver, Retrying
 from discovery.local.server import LocalECS
 from discovery.settings import Settings
 from tests.made import OwnClock
@@ -27,6 +27,7 @@ from tests.made import OwnClock
 PROGRAM = Path(__file__).with_name("task_program.py")
 TASKS = 4
 TIMEOUT_S = 1.0
+PATIENT = Retrying(patience_s=8.0)  # on a busy machine tasks run long before they listen
 DEADLINE_S = 30.0
 
 
@@ -156,7 +157,9 @@ def call_from_threads(load: Load, resolver: Resolver) -> None:
 
     def work() -> None:
         with httpx.Client(
-            transport=DiscoveryTransport(resolver), timeout=TIMEOUT_S, trust_env=False
+            transport=DiscoveryTransport(resolver, retrying=PATIENT),
+            timeout=TIMEOUT_S,
+            trust_env=False,
         ) as client:
             while load.goes_on:
                 try:
@@ -181,7 +184,7 @@ def call_from_loop(load: Load, resolver: Resolver) -> None:
                 load.failed.append(f"{type(error).__name__}: {error}")
 
     async def both() -> None:
-        transport = AsyncDiscoveryTransport(resolver)
+        transport = AsyncDiscoveryTransport(resolver, retrying=PATIENT)
         async with httpx.AsyncClient(
             transport=transport, timeout=TIMEOUT_S, trust_env=False
         ) as client:
