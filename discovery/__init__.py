@@ -54,6 +54,7 @@ from discovery.events import (
     QueryDropped,
     Refreshed,
     RefreshFailed,
+    Throttled,
 )
 from discovery.health.ejection import Limits
 from discovery.model import (
@@ -134,6 +135,7 @@ __all__ = [
     "SourceMalformed",
     "SourceThrottled",
     "SourceUnreachable",
+    "Throttled",
     "UnknownName",
     "UnknownPath",
     "UnknownPort",

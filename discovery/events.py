@@ -32,6 +32,15 @@ class BudgetWaited:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """AWS throttled a call of the group; `factor` is what is left of our share of its rate."""
+
+    group: str
+    operation: str
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Refreshed:
     """A load ended and something was learned of `cluster`."""
 
@@ -88,6 +97,7 @@ class Checked:
 Event = (
     CallMade
     | BudgetWaited
+    | Throttled
     | Refreshed
     | RefreshFailed
     | Published

@@ -38,6 +38,21 @@ QUOTAS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How our share of a throttle group stands.
+
+    `tokens` of `capacity` calls may be made at once, less than 0 while calls wait; `rate` a second
+    come back; `factor` is what throttles have left of our share, 1 without any.
+    """
+
+    group: str
+    tokens: float
+    capacity: float
+    rate: float
+    factor: float
+
+
 @dataclass(slots=True)
 class Bucket:
     """Our share of one quota; `share` scales it."""
@@ -80,6 +95,11 @@ class Bucket:
         """How long to rest so that `count` calls can follow, were it more than a full bucket."""
         self._refill(now)
         return max(0.0, (count - self._tokens) / self.rate)
+
+    def standing(self, group: str, now: float) -> Standing:
+        """How it stands now."""
+        self._refill(now)
+        return Standing(group, self._tokens, self.capacity, self.rate, self.factor)
 
     def throttled(self, started: float, now: float) -> None:
         """AWS said no to a call that was started then: half as fast, and nothing at once.

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from discovery.ecs.budget import Standing
 from discovery.ecs.calls import Answer, Batch, Call, Postponed
 from discovery.ecs.clients import Access, Clients, NoConnection, answer_of
 from discovery.ecs.quotas import Budget, budget_of
 from discovery.errors import SourceError, SourceThrottled, SourceUnreachable
-from discovery.events import BudgetWaited, CallMade, Listeners
+from discovery.events import BudgetWaited, CallMade, Listeners, Throttled
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -60,6 +61,11 @@ class Caller:
         at = self._monotonic()
         return max((b.rest_s(group, at, count) for b, count in counts.items()), default=0.0)
 
+    def standings(self, access: Access) -> tuple[Standing, ...]:
+        """How the budget stands that calls with this access count against; empty before any."""
+        budget = self._budgets.get(access)
+        return budget.standings(self._monotonic()) if budget is not None else ()
+
     def _budget(self, access: Access) -> Budget:
         known = self._budgets.get(access)
         if known is None:
@@ -91,7 +97,8 @@ class Caller:
             answer = self._made(client, call, started)
             if isinstance(answer, SourceThrottled):
                 throttles += 1
-                budget.throttled(call.group, started, self._monotonic())
+                left = budget.throttled(call.group, started, self._monotonic())
+                self._listeners.emit(Throttled(call.group, call.operation, left))
             elif isinstance(answer, NoConnection):
                 failures += 1
             else:

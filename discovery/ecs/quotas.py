@@ -3,7 +3,7 @@
 import os
 import threading
 
-from discovery.ecs.budget import buckets
+from discovery.ecs.budget import Standing, buckets
 
 Identity = tuple[str, str]
 
@@ -20,15 +20,21 @@ class Budget:
         with self._lock:
             return self._buckets[group].take(now, patience_s)
 
-    def throttled(self, group: str, started: float, now: float) -> None:
-        """AWS throttled a call of the group that was started then."""
+    def throttled(self, group: str, started: float, now: float) -> float:
+        """AWS throttled a call of the group that was started then: what is left of our share."""
         with self._lock:
             self._buckets[group].throttled(started, now)
+            return self._buckets[group].factor
 
     def rest_s(self, group: str, now: float, count: int) -> float:
         """How long to rest so that `count` calls of the group can follow."""
         with self._lock:
             return self._buckets[group].rest_s(now, count)
+
+    def standings(self, now: float) -> tuple[Standing, ...]:
+        """How every throttle group stands."""
+        with self._lock:
+            return tuple(each.standing(group, now) for group, each in self._buckets.items())
 
     def warm(self, is_cold: bool) -> None:
         """Use the steady share, or that of a first read."""

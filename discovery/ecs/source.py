@@ -16,6 +16,7 @@ from functools import partial
 from math import inf
 from queue import Empty, SimpleQueue
 
+from discovery.ecs.budget import Standing
 from discovery.ecs.caller import Caller
 from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Batch, Steps
 from discovery.ecs.clients import Access, Clients
@@ -100,6 +101,11 @@ class EcsSource:
     def labels(self) -> tuple[str, ...]:
         """The labels of the configured clusters, the default first."""
         return tuple(cluster.label for cluster in self._settings.clusters)
+
+    @property
+    def budgets(self) -> dict[str, tuple[Standing, ...]]:
+        """How our share of each throttle group stands, by cluster; may be asked from any thread."""
+        return {c.scope.label: self._caller.standings(c.access) for c in self._clusters}
 
     def load(self, wanted: Wanted) -> Observation:
         """Read what is wanted of each cluster; a cluster that is not in `wanted` is left alone.

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from discovery.ecs.budget import Bucket, Quota, buckets
+from discovery.ecs.budget import Bucket, Quota, Standing, buckets
 from discovery.ecs.calls import CLUSTER_RESOURCES, CLUSTERS, DEFINITIONS, SERVICES
 
 CLUSTER = Quota(100, 20)
@@ -92,6 +92,15 @@ def test_a_throttle_halves_the_rate_and_empties_the_bucket() -> None:
     assert one.take(0.0, inf) == pytest.approx(1.0)
     one.throttled(1.0, 1.0)
     assert one.rate == 0.5
+
+
+def test_a_bucket_says_how_it_stands() -> None:
+    """Calls that took their token ahead of time are seen as a debt."""
+    one = drained()
+    one.take(0.0, inf)
+    one.throttled(0.0, 0.0)
+    found = one.standing("ec2", 0.0)
+    assert found == Standing("ec2", -1.0, 50.0, 1.0, 0.5)
 
 
 def test_throttles_of_calls_that_were_under_way_together_count_once() -> None:

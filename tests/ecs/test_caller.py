@@ -14,7 +14,7 @@ from discovery.ecs.caller import CONCURRENCY, Caller, at_once
 from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Call
 from discovery.ecs.clients import Access
 from discovery.errors import SourceThrottled, SourceUnreachable
-from discovery.events import BudgetWaited, CallMade, Event, Listeners
+from discovery.events import BudgetWaited, CallMade, Event, Listeners, Throttled
 
 CALLS = tuple(
     Call("ListTasks", {"cluster": str(n)}, "test", CLUSTER_RESOURCES) for n in range(CONCURRENCY)
@@ -70,6 +70,8 @@ def test_calls_throttled_at_the_same_time_halve_the_pace_once() -> None:
 
     answers, told = made(answer, CALLS)
     assert answers == [{"taskArns": []}] * CONCURRENCY
+    factors = {e.factor for e in told if isinstance(e, Throttled)}
+    assert factors == {0.5}
     # The eight next ones share 25 calls a second; after eight halvings it would be 3.
     assert max(e.seconds for e in told if isinstance(e, BudgetWaited)) < 1
 

@@ -130,6 +130,15 @@ class TestReading:
         source.close()
         assert scarce(ecs) == 14
 
+    def test_how_the_budget_stands_can_be_seen(self, ecs: LocalECS, source: EcsSource) -> None:
+        """By cluster and throttle group; nothing before the first call."""
+        assert source.budgets == {"prod": ()}
+        source.load(None)
+        standings = {each.group: each for each in source.budgets["prod"]}
+        assert standings["cluster resources"].capacity == 50
+        assert standings["cluster resources"].factor == 1.0
+        assert standings["ssm"].tokens == standings["ssm"].capacity
+
     def test_machines_outside_of_aws_are_found(self, ecs: LocalECS, source: EcsSource) -> None:
         """ECS Anywhere: Systems Manager knows where they are."""
         ecs.add_instances("prod", 2, external=True, simulated=True)
