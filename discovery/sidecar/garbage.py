@@ -30,15 +30,16 @@ class Garbage:
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
 
     def __call__(self, event: Event) -> None:
-        """Collect everything after a refresh, if it is time."""
+        """Collect everything after a refresh, if it is time; after the first one keep what is."""
         if self._before is None or not isinstance(event, Refreshed):
             return
-        is_first = self._collected_at is None
-        if is_first or self._clock() - (self._collected_at or 0.0) >= EVERY_S:
-            gc.collect()
-            self._collected_at = self._clock()
-        if is_first:
+        now = self._clock()
+        if self._collected_at is None:
             gc.freeze()
+            self._collected_at = now
+        elif now - self._collected_at >= EVERY_S:
+            gc.collect()
+            self._collected_at = now
 
     def close(self) -> None:
         """Leave it to Python again; safe to call twice."""

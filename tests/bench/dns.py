@@ -6,6 +6,7 @@ are interleaved. CPU is what the kernel accounts to the server, its own share in
 """
 
 import argparse
+import contextlib
 import datetime
 import os
 import platform
@@ -30,6 +31,8 @@ from tests.bench.results import write_section
 
 CLIENT_CORE, SERVER_CORE = 0, 1
 RATE = 5_000
+_PRIORITY = -15  # over whatever else runs, where we may
+_REFRESH_ROUNDS = 3
 _QUERIES = 200_000
 _PATIENCE_S = 5.0
 
@@ -68,9 +71,13 @@ def main() -> None:
     """Measure, print, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="one short round; writes nothing")
-    quick = parser.parse_args().quick
-    rounds, run_s = (1, 1.0) if quick else (3, 1.5)
+    parser.add_argument("--rounds", type=int, default=3, help="more of them on a busy machine")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    rounds, run_s = (1, 1.0) if quick else (arguments.rounds, 1.5)
     os.sched_setaffinity(0, {CLIENT_CORE})
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     with tempfile.TemporaryDirectory() as directory:
         at = Path(directory)
         write_queries(at)
@@ -85,7 +92,7 @@ def main() -> None:
             *_goals(table),
         ]
         print("\n".join(lines), flush=True)
-        refreshing = _refresh_lines(p99_refreshing(at, 3 * run_s))
+        refreshing = _refresh_lines(p99_refreshing(at, 3 * run_s, 1 if quick else _REFRESH_ROUNDS))
     print("\n".join(refreshing))
     lines += refreshing
     if not quick:
@@ -168,22 +175,31 @@ def _percentiles(at: Path, port: int, run_s: float, data: str = "a") -> tuple[fl
     return statistics.median(found) * 1e6, found[int(0.99 * len(found))] * 1e6
 
 
-def p99_refreshing(at: Path, run_s: float) -> dict[str, tuple[float, float]]:
-    """Percentiles while 10,000 tasks are read without pause from a local ECS, and without that."""
+_MODES = {
+    "not refreshing": ("--interval", "1h", "--share", "10"),
+    "refreshing without pause": ("--interval", "10ms", "--share", "10"),
+}
+
+
+def p99_refreshing(at: Path, run_s: float, rounds: int) -> dict[str, tuple[float, float]]:
+    """Percentiles while 10,000 tasks are read without pause from a local ECS, and without that.
+
+    The medians of interleaved rounds.
+    """
     names = [f"svc-{n % SERVICES}.scale.ecs.internal A\n" for n in range(_QUERIES)]
     (at / "scale.queries").write_text("".join(names))
-    found = {}
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     with _local_ecs() as url:
-        for title, more in (
-            ("not refreshing", ("--interval", "1h")),
-            ("refreshing without pause", ("--interval", "10ms", "--share", "10")),
-        ):
+        for title, more in list(_MODES.items()) * rounds:
             port = dns_peers.free_port()
             command = dns_peers.our_command("ecs", port, "--cluster", "scale", *more)
             with dns_peers.started(command, SERVER_CORE, _aws(url)) as process:
                 dns_peers.wait_for(port, "svc-999.scale.ecs.internal", process)
-                found[title] = _percentiles(at, port, run_s, "scale")
-    return found
+                found[title].append(_percentiles(at, port, run_s, "scale"))
+    return {
+        title: (statistics.median(p for p, _ in several), statistics.median(p for _, p in several))
+        for title, several in found.items()
+    }
 
 
 def _aws(url: str) -> Mapping[str, str]:
@@ -209,7 +225,7 @@ with LocalECS("127.0.0.1:0", throttle=False) as ecs:
 def _local_ecs() -> Iterator[str]:
     """A local ECS with 10,000 tasks in a process that gives way to dnsperf; its URL."""
     with subprocess.Popen(
-        ["nice", "-n", "19", sys.executable, "-c", _ECS],
+        ["nice", "-n", "39", sys.executable, "-c", _ECS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -296,11 +312,13 @@ def _goals(table: Table) -> list[str]:
 
 
 def _refresh_lines(found: Mapping[str, tuple[float, float]]) -> list[str]:
-    return [
+    lines = [
         f"At {RATE:,} queries/s, 1,000 services with 10,000 tasks, {title}: "
         f"p50 {p50:.0f} µs, p99 {p99:.0f} µs."
         for title, (p50, p99) in found.items()
     ]
+    without, during = (found[title][1] for title in _MODES)
+    return [*lines, f"The ratio of both p99 is {during / without:.2f}; the goal is ≤ 2."]
 
 
 if __name__ == "__main__":
