@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from discovery.errors import BadSetting
 from discovery.probe import Probe, count, probes
+from discovery.secret import Secret, secret
 
 ENVIRONMENT_PREFIX = "ECS_DISCOVERY_"
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -220,6 +221,19 @@ def order(value: object) -> Literal["balanced", "weighted", "stable"]:
     return value
 
 
+def path_or_off(value: object) -> str | None:
+    """A file, or `off` for none."""
+    written = text(value)
+    return None if written == "off" else written
+
+
+def fallback(value: object) -> Literal["off", "ecs"]:
+    """What to read while no hub answers."""
+    if value not in ("off", "ecs"):
+        raise ValueError("off or ecs")
+    return value
+
+
 def enable(value: object) -> Literal["all", "tagged"]:
     """Which services have endpoints."""
     if value not in ("all", "tagged"):
@@ -292,7 +306,27 @@ class Settings:
     zone: str = _setting("ecs.internal", "zone", zone, "DNS zone that names end in")
     dns: Address = _setting(DNS_ADDRESS, "dns", address, "address of the DNS server, UDP and TCP")
     http: Address = _setting(HTTP_ADDRESS, "http", address, "address of the HTTP server")
-    source: str = _setting("ecs", "source", text, "what to read: ecs or file:PATH")
+    source: str = _setting(
+        "ecs",
+        "source",
+        text,
+        "what to read: ecs, file:PATH or http://HUB:PORT, several hubs with commas",
+    )
+    cache: str | None = _setting(
+        None, "cache", path_or_off, "file for the last good snapshot, to start from in an outage"
+    )
+    hub_token: Secret | None = _setting(
+        None, "hub_token", secret, "bearer token for hubs, or file:PATH"
+    )
+    hub_ca: str | None = _setting(
+        None, "hub_ca", text, "PEM file of the authorities that sign hubs' certificates"
+    )
+    fallback: Literal["off", "ecs"] = _setting(
+        "off", "fallback", fallback, "what to read while no hub answers: ecs, or off for nothing"
+    )
+    http_token: Secret | None = _setting(
+        None, "http_token", secret, "bearer token that HTTP requests must have, or file:PATH"
+    )
     interval_s: float = _setting(
         10.0, "interval", positive_duration, "pause between refreshes; jittered, stretched to fit"
     )

@@ -36,6 +36,7 @@ Key = tuple[str, str]
 Runs = tuple[tuple[float, int], ...]  # a time, and how many services in a row have it
 
 FORMAT = 1
+MAX_BYTES = 64 << 20  # of a document, ten times what 10,000 tasks take
 _FORMATS = range(max(1, FORMAT - 1), FORMAT + 1)
 _ENCODER = msgspec.json.Encoder()
 

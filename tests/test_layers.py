@@ -25,6 +25,7 @@ FLOORS = {
     "discovery.settings": 0,
     "discovery.documents": 0,
     "discovery.snapshots": 0,
+    "discovery.secret": 0,
     "discovery.probe": 0,
     "discovery.ecs": 1,
     "discovery.ecs.source": 2,

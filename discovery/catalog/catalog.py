@@ -37,6 +37,7 @@ class Catalog:
         listeners: Listeners | None = None,
         bell: Bell | None = None,
         adjustments: Sequence[Adjustment] = (),
+        least_epoch: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.bell = bell or Bell()
@@ -48,12 +49,17 @@ class Catalog:
         self._lock = threading.Lock()  # one writer at a time; readers never take it
         self._doubted: frozenset[str] = frozenset()
         self.snapshot = Snapshot(
-            epoch=int(clock()),
+            epoch=max(int(clock()), least_epoch),
             clusters=tuple(Cluster(label) for label in labels),
             fresh_for_s=fresh_for_s,
             stale_limit_s=stale_limit_s,
         )
         self._read = self.snapshot  # as it was read, before the adjustments
+
+    @property
+    def read(self) -> Snapshot:
+        """What was read, before the adjustments."""
+        return self._read
 
     def publish(self, observation: Observation) -> frozenset[str]:
         """Merge what was observed and publish it; the labels whose reading needs a second one."""

@@ -8,6 +8,7 @@ import click
 from discovery import documents
 from discovery.cli import options, output
 from discovery.cli.layers import Given
+from discovery.secret import Secret
 from discovery.settings import Address, ClusterSettings, declared, variable
 
 COLUMNS = ("SETTING", "VALUE", "FROM", "VARIABLE")
@@ -48,7 +49,7 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if isinstance(value, ClusterSettings):
         return asdict(value)
-    return str(value) if isinstance(value, Address) else value
+    return str(value) if isinstance(value, Address | Secret) else value
 
 
 def _shown(value: object) -> str | None:

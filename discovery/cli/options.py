@@ -43,6 +43,11 @@ _METAVARS = {
     "probes": "[PATTERN=]PROBE",
     "probe_rise": "COUNT",
     "probe_fall": "COUNT",
+    "cache": "FILE",
+    "hub_token": "TOKEN",
+    "hub_ca": "FILE",
+    "fallback": "off|ecs",
+    "http_token": "TOKEN",
 }
 
 

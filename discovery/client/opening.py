@@ -1,7 +1,9 @@
 """From the text of a source setting to a source; each kind is imported when it is asked for."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from discovery.balancing.pool import Balancing
 from discovery.client.own_zone import Placed
@@ -10,9 +12,14 @@ from discovery.events import Listeners
 from discovery.settings import Settings
 from discovery.sources.base import Source
 
+if TYPE_CHECKING:
+    from discovery.sources.disk import Remembered
+
 Open = Callable[[str, Settings, Listeners], Source]
+Clock = Callable[[], float]
 Placing = tuple[Source, Callable[[], Balancing]]
 ANY_ZONE = "any"
+_PLACES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL")
 WANT = "ecs or file:PATH"
 
 
@@ -37,6 +44,23 @@ def placed(source: Source, settings: Settings, balancing: Balancing | None) -> P
         return source, lambda: how
     asking = source if isinstance(source, Placed) else Placed(source)
     return asking, lambda: replace(given, zone=asking.zone)
+
+
+def remembered(
+    source: Source, title: str, settings: Settings, listeners: Listeners, clock: Clock
+) -> "Remembered | None":
+    """The source that begins with what is in the cache, where settings name one.
+
+    A cache is of one source and its clusters: another one's is refused.
+    """
+    if settings.cache is None:
+        return None
+    from discovery.sources.disk import Disk, Remembered
+
+    names = (c.arn or "/".join(filter(None, (c.region, c.name))) for c in settings.clusters)
+    where = (os.environ.get(v) for v in _PLACES) if title == "ecs" else ()
+    identity = " ".join([title, *names, *filter(None, where)])
+    return Remembered(source, Disk(settings.cache, identity, listeners=listeners, clock=clock))
 
 
 def is_read_whole(source: str) -> bool:

@@ -28,7 +28,7 @@ from discovery.client.attempts import Route
 from discovery.client.balancer import Balancer
 from discovery.client.lease import Lease
 from discovery.client.lookup import Found, Lookup
-from discovery.client.opening import is_read_whole, opened, placed
+from discovery.client.opening import is_read_whole, opened, placed, remembered
 from discovery.client.waiting import drive, drive_async
 from discovery.errors import BadSetting, NoEndpoints
 from discovery.events import Listeners
@@ -85,6 +85,8 @@ class Resolver:
             whole = whole or is_read_whole(source)
             source = opened(source, settings, listeners)
         source, spread = placed(source, settings, balancing)
+        known = remembered(source, self._title, settings, listeners, clock) if whole else None
+        source = known or source
         self._zone = settings.zone
         self._clock = clock
         self._random = random or Random()
@@ -92,15 +94,18 @@ class Resolver:
         checks = Checks(Rules(settings.boot_check), listeners=listeners, clock=clock)
         if settings.probes:
             checks.companion = Probes(checks, settings, listeners, self._random, monotonic)
-        self._catalog = Catalog(
+        self._catalog = catalog = Catalog(
             source.labels,
             fresh_for_s=max(30.0, _FRESH_INTERVALS * settings.interval_s),
             stale_limit_s=settings.stale_limit_s,
             listeners=listeners,
             bell=self._bell,
             adjustments=[checks.adjusted, by_hand.adjusted],
+            least_epoch=known.next_epoch if known else 0,
             clock=clock,
         )
+        if known is not None:
+            known.snapshot = lambda: catalog.read
         timing = Timing(
             self._random, settings.interval_s, settings.negative_ttl_s, clock, monotonic
         )
