@@ -19,15 +19,15 @@ import boto3
 import httpx
 import pytest
 
-from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Hedging, Resolver, Retrying
+from discovery import AsyncDiscoveryTransport, DiscoveryTransport, Hedging, Resolver
 from discovery.local.server import LocalECS
 from discovery.settings import Settings
 from tests.made import OwnClock
 
 PROGRAM = Path(__file__).with_name("task_program.py")
+LISTENS = "exec 3<>/dev/tcp/$HOST/$PORT"
 TASKS = 4
 TIMEOUT_S = 1.0
-PATIENT = Retrying(patience_s=8.0)  # on a busy machine tasks run long before they listen
 DEADLINE_S = 30.0
 
 
@@ -59,6 +59,8 @@ class Fleet:
             "portMappings": [{"containerPort": 80, "hostPort": 0}],
             "environment": [{"name": "POSTED", "value": str(self.posted)}],
             "stopTimeout": 2,
+            # Without it a deployment would end the last old task before the first new one listens.
+            "healthCheck": {"command": ["CMD", "bash", "-c", LISTENS], "interval": 5},
         }
         self._api.register_task_definition(
             family="web", networkMode="bridge", containerDefinitions=[container]
@@ -157,7 +159,7 @@ def call_from_threads(load: Load, resolver: Resolver) -> None:
 
     def work() -> None:
         with httpx.Client(
-            transport=DiscoveryTransport(resolver, retrying=PATIENT),
+            transport=DiscoveryTransport(resolver),
             timeout=TIMEOUT_S,
             trust_env=False,
         ) as client:
@@ -184,7 +186,7 @@ def call_from_loop(load: Load, resolver: Resolver) -> None:
                 load.failed.append(f"{type(error).__name__}: {error}")
 
     async def both() -> None:
-        transport = AsyncDiscoveryTransport(resolver, retrying=PATIENT)
+        transport = AsyncDiscoveryTransport(resolver)
         async with httpx.AsyncClient(
             transport=transport, timeout=TIMEOUT_S, trust_env=False
         ) as client:
