@@ -9,7 +9,7 @@ import difflib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,13 +19,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from discovery import documents, snapshots
+from discovery import documents
 from discovery.client.resolver import Resolver
 from discovery.documents import Document
 from discovery.errors import DiscoveryError, MethodNotAllowed, UnknownPath
 from discovery.model import Service, Snapshot
 from discovery.names import Name, endpoints_at
 from discovery.sidecar.access import AGE, INDEX, AgeAndIndex, HostCheck, seconds
+from discovery.sidecar.feed import FOLLOWER, Feed, takes_gzip
 from discovery.sidecar.lookup import any_loaded, known
 from discovery.sidecar.waits import Waits
 
@@ -41,6 +42,7 @@ class Answers:
     missing: Callable[[], Sequence[str]]
     zone: str = "ecs.internal"
     clock: Callable[[], float] = time.time
+    feed: Feed = field(default_factory=Feed)
 
     def routes(self) -> list[Route]:
         """The paths of the interface."""
@@ -93,11 +95,23 @@ class Answers:
         return _json(documents.history(text, changes), _headers(snapshot))
 
     async def snapshot(self, request: Request) -> Response:
-        """Everything, for followers; may wait for a change."""
-        await self.waits.for_query(request)
+        """Everything, or what changed since `known`, for followers; may wait for a change."""
+        known, headers = request.query_params.get("known"), request.headers
+        self.feed.met(headers.get(FOLLOWER))
+        if known is None or self.feed.is_known(known, self.resolver.snapshot):
+            await self.waits.for_query(request)
         snapshot = any_loaded(self.resolver.snapshot)
-        body = b"".join(snapshots.document(snapshot, self.clock()))
-        return Response(body, headers=_headers(snapshot), media_type="application/json")
+        compressed = takes_gzip(headers.get("accept-encoding", ""))
+        said = await self.feed.said(snapshot, known, compressed=compressed)
+        about = _headers(snapshot) | {
+            AGE: seconds(self.clock() - snapshot.observed_at),
+            "ETag": said.etag,
+            "Vary": "Accept-Encoding",
+        }
+        if said.etag in headers.get("if-none-match", "").split(", "):
+            return Response(status_code=304, headers=about)
+        about |= {"Content-Encoding": "gzip"} if compressed else {}
+        return Response(said.body, headers=about, media_type="application/json")
 
     async def watch(self, request: Request) -> Response:
         """Server-sent events: the endpoints now, and whenever they change."""

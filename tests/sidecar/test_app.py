@@ -446,3 +446,39 @@ def test_a_service_shows_what_requests_of_this_process_met(asked: Asked) -> None
     assert other["latency_s"] > 0
     assert other["ejected"]["cause"] == "unreachable"
     assert other["ejected"]["why"] == "2 refusals in a row"
+
+
+def test_a_follower_that_knows_another_content_does_not_wait(asked: Asked) -> None:
+    """Two hubs may have the same index by chance."""
+    index = asked.resolver.snapshot.index
+    answer = asked(f"/v1/snapshot?index={index}&wait=5m&known=other.{index}")
+    assert len(answer.json()["services"]) == 3
+
+
+def test_a_follower_that_knows_the_content_is_told_times_only(asked: Asked) -> None:
+    """After waiting for a change that did not come."""
+    whole = asked("/v1/snapshot").json()
+    token = f"{whole['publisher']}.{whole['index']}"
+    told = asked(f"/v1/snapshot?index={whole['index']}&wait=10ms&known={token}").json()
+    assert (told["since"], told["services"], told["read_at"]) == (
+        whole["index"],
+        [],
+        whole["read_at"],
+    )
+
+
+def test_a_snapshot_that_is_known_by_its_tag_is_not_sent_again(asked: Asked) -> None:
+    """For caches and scripts."""
+    tag = asked("/v1/snapshot").headers["ETag"]
+    answer = asked("/v1/snapshot", headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert asked("/v1/snapshot", headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_followers_are_counted_by_the_name_they_give(asked: Asked) -> None:
+    """They are told how many they are."""
+    for name in ("a", "b", "b"):
+        asked("/v1/snapshot", headers={"X-Discovery-Follower": name})
+    asked.source.say(observed(WEB))
+    asked.resolver.refresh()
+    assert asked("/v1/snapshot").json()["followers"] == 2
