@@ -72,6 +72,7 @@ class Answering:
         self._is_able = True
         self._logged: set[str] = set()
         self.ready = responder.shortcuts.ready if allowed is None else {}
+        self.tally = responder.tally
 
     def begin(self) -> None:
         """Look at snapshot and clock: before one or more queries that are there at this moment."""
@@ -88,7 +89,7 @@ class Answering:
         """The reply to a packet from this address. Raises `wire.Dropped`, and nothing else."""
         try:
             if self._allowed is not None and not self._allowed(client):
-                return _refused(packet)
+                return self._refused(packet)
             if self._is_able:
                 reply = self._responder.respond(packet, self._now, client)
                 return self._forwarded(reply, packet) if isinstance(reply, Outside) else reply
@@ -97,7 +98,20 @@ class Answering:
             raise
         except Exception as why:
             self._tell("a query could not be answered: " + packet.hex(), why)
+        self.tally.count(None, wire.SERVFAIL)[0] += 1
         return wire.header_only(packet, wire.SERVFAIL)
+
+    def _refused(self, packet: bytes) -> bytes:
+        """REFUSED, with the reason where there is room for one (RFC 8914 §4.19)."""
+        try:
+            query = wire.read(packet)
+        except wire.Unreadable as why:
+            self.tally.count(None, why.rcode)[0] += 1
+            return wire.header_only(packet, why.rcode)
+        self.tally.count(query.type, wire.REFUSED)[0] += 1
+        reason = answers.PROHIBITED.to_bytes(2, "big") + b"not one of our clients"
+        opt = wire.opt(wire.REFUSED, False, ((wire.EDE, reason),)) if query.edns else b""
+        return wire.reply(query, 0, wire.REFUSED, wire.Body(0, 0, 0, False, b""), opt)
 
     def _forwarded(self, outside: Outside, packet: bytes) -> bytes | Later:
         forwarder, query = self._forwarder, outside.query
@@ -118,14 +132,3 @@ class Answering:
         if repr(why) not in self._logged and len(self._logged) < _MOST_LOGGED:
             self._logged.add(repr(why))
             _log.error("%s", what, exc_info=why)
-
-
-def _refused(packet: bytes) -> bytes:
-    """REFUSED, with the reason where there is room for one (RFC 8914 §4.19)."""
-    try:
-        query = wire.read(packet)
-    except wire.Unreadable as why:
-        return wire.header_only(packet, why.rcode)
-    reason = answers.PROHIBITED.to_bytes(2, "big") + b"not one of our clients"
-    opt = wire.opt(wire.REFUSED, False, ((wire.EDE, reason),)) if query.edns else b""
-    return wire.reply(query, 0, wire.REFUSED, wire.Body(0, 0, 0, False, b""), opt)

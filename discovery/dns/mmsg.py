@@ -200,7 +200,8 @@ def serve(
         for at, start, size in zip(buffers, starts, sizes, strict=False):
             known = find(memory[start : at + size])
             if known is not None:
-                prefix, turn, opt = known
+                prefix, turn, opt, count = known
+                count[0] += 1
                 reply = prefix + turn() + opt
             else:
                 reply = _read(memory[at : at + size], batches, len(replies), answering, drop)

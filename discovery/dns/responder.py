@@ -17,6 +17,7 @@ from discovery.dns.orders import Chance, Ordering
 from discovery.dns.packing import Packed
 from discovery.dns.relay import Relayed
 from discovery.dns.shortcuts import NAME_AT, Asked, Shortcuts
+from discovery.dns.tally import FORWARDED, Tally
 from discovery.dns.zone import Apex, Zone
 from discovery.model import Snapshot
 
@@ -97,6 +98,7 @@ class Responder:
         self._by_records: dict[_Records, Packed] = {}
         self._octets = 0
         self.shortcuts = Shortcuts(jar)
+        self.tally = Tally()
 
     def __repr__(self) -> str:
         return f"<Responder {self._zone!r}, {len(self._answers)} answers packed>"
@@ -116,8 +118,10 @@ class Responder:
         try:
             query = wire.read(packet)
         except wire.Unreadable as why:
+            self.tally.count(None, why.rcode)[0] += 1
             return wire.header_only(packet, why.rcode)
         if query.edns is not None and _fault(query.edns):
+            self.tally.count(query.type, _fault(query.edns))[0] += 1
             opt = wire.opt(_fault(query.edns), query.edns.dnssec_ok, ())
             return wire.reply(query, 0, _fault(query.edns), _EMPTY, opt)
         return self._answered(packet, query, now, client)
@@ -135,6 +139,7 @@ class Responder:
         # The extended error's size is the answer's, so what is known of it is asked first.
         packed = self._packed(query, now, room, _opt_size(query.edns, options))
         if packed.answer is answers.ELSEWHERE and self._is_forwarded(query):
+            self.tally.count(query.type, FORWARDED)[0] += 1
             return Outside(query, options, room)
         opt = _opt(query.edns, packed.answer, options)
         self._learn(packet[2:], query, packed, opt, options)
@@ -145,6 +150,7 @@ class Responder:
 
     def _message(self, query: wire.Query, packed: Packed, opt: bytes) -> bytes:
         answer = packed.answer
+        self.tally.count(query.type, answer.rcode)[0] += 1
         flags = self._flags | (wire.AA if answer.authoritative else 0)
         return wire.reply(query, flags, answer.rcode, packed.body(), opt)
 
@@ -163,6 +169,7 @@ class Responder:
         head = packing.head(query, packed, bool(opt), self._flags)
         has_cookie = any(code == wire.COOKIE for code, _ in options)
         asked = Asked(rest, NAME_AT + len(query.question), has_cookie)
+        count = self.tally.count(query.type, answer.rcode)
         if answer.rcode == wire.NXDOMAIN:
             labels = self._zone.children(query.name[1 + query.name[0] :])
             if not labels or query.name[1 : 1 + query.name[0]] in labels:
@@ -173,9 +180,9 @@ class Responder:
                 name = wire.name_of(b"-" * size)[:-1] + parent
                 return wire.Writer(name, wire.PLAIN_SIZE).body(0, 0, (), authority).records
 
-            self.shortcuts.learn_absence(asked, head, labels, of_label, opt)
+            self.shortcuts.learn_absence(asked, head, labels, of_label, opt, count)
         else:
-            self.shortcuts.learn(asked, head, packed.turn, opt)
+            self.shortcuts.learn(asked, head, packed.turn, opt, count)
         self.shortcuts.until = min(self.shortcuts.until, answer.until)
 
     def _packed(self, query: wire.Query, now: float, room: int, opt_size: int) -> Packed:

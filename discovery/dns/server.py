@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Self
 
@@ -19,6 +19,7 @@ from discovery.dns.cookies import Cookies
 from discovery.dns.forward import Addresses, Forwarder
 from discovery.dns.orders import Ordering
 from discovery.dns.responder import Identity, Responder
+from discovery.dns.tally import Tally
 from discovery.dns.tcp import TcpLoop
 from discovery.dns.udp import UdpLoop
 from discovery.dns.zone import Apex
@@ -74,6 +75,7 @@ class DnsServer:
         self._loops: tuple[UdpLoop, TcpLoop] | None = None
         self._threads: tuple[threading.Thread, ...] = ()
         self._forwarder: Forwarder | None = None
+        self._tallies: dict[str, Tally] = {}
         self._bound: tuple[str, int] | None = None
 
     def __repr__(self) -> str:
@@ -85,6 +87,11 @@ class DnsServer:
     def address(self) -> tuple[str, int]:
         """Where it listens; before `start`, where it is going to."""
         return self._bound or self._asked
+
+    @property
+    def tallies(self) -> Mapping[str, Tally]:
+        """What was answered, by transport: `udp`, `tcp`, and `http` once it was asked so."""
+        return dict(self._tallies)
 
     def start(self) -> None:
         """Bind and begin to answer. Raises `OSError`, whose text says what is wrong, and with it.
@@ -99,8 +106,8 @@ class DnsServer:
         if self._forward:
             self._forwarder = Forwarder(self._forward, self._listeners)
             self._forwarder.start()
-        datagrams = UdpLoop(udp, self._answering(False, self._allowed()), self._listeners)
-        streams = TcpLoop(tcp, self._answering(True, self._allowed()), self._listeners)
+        datagrams = UdpLoop(udp, self._answering("udp", self._allowed()), self._listeners)
+        streams = TcpLoop(tcp, self._answering("tcp", self._allowed()), self._listeners)
         self._loops = datagrams, streams
         self._threads = (
             threading.Thread(target=datagrams.run, name="dns-udp", daemon=True),
@@ -133,9 +140,9 @@ class DnsServer:
         To be made once the server is started. Clients are always looked at, as they need not come
         to our address.
         """
-        return self._answering(True, Allowed(self._clients or PRIVATE))
+        return self._answering("http", Allowed(self._clients or PRIVATE))
 
-    def _answering(self, stream: bool, allowed: Allowed | None) -> Answering:
+    def _answering(self, transport: str, allowed: Allowed | None) -> Answering:
         host, _ = self.address
         addresses = () if host in _WILDCARDS else (host,)
         responder = Responder(
@@ -143,10 +150,11 @@ class DnsServer:
             self._identity,
             self._jar,
             Random(self._random.random()).randrange,
-            stream=stream,
+            stream=transport != "udp",
             ordering=self._ordering,
             forwards=self._forwarder.leads_anywhere if self._forwarder else None,
         )
+        self._tallies[transport] = responder.tally
         return Answering(
             *(responder, self._snapshot, self._clock), allowed=allowed, forwarder=self._forwarder
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from discovery.dns import wire
 from discovery.dns.cookies import CLIENT_SIZE, Cookies
+from discovery.dns.tally import Count
 
 MAX_READY = 16_384
 MAX_ABSENCES = 1_024
@@ -28,8 +29,9 @@ _OPT_START = struct.pack("!BH", 0, wire.OPT)
 _CLIENT_COOKIE = struct.pack("!2H", wire.COOKIE, CLIENT_SIZE)
 _FULL_COOKIE = struct.pack("!2H", wire.COOKIE, _FULL_SIZE)
 
-# What stands before the records, the next reply's records, and the OPT behind them.
-Ready = tuple[bytes, Callable[[], bytes], bytes]
+# What stands before the records, the next reply's records, the OPT behind them, and the count of
+# such replies: whoever uses it adds one.
+Ready = tuple[bytes, Callable[[], bytes], bytes, Count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class _Absence:
     question_size: int  # without the first label
     authority: Callable[[int], bytes]
     opt: bytes
+    count: Count
     authorities: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -74,13 +77,14 @@ class Shortcuts:
         if known is None:
             reply = self._absent(key, low, cut > 0)
         else:
-            prefix, turn, opt = known
+            prefix, turn, opt, count = known
             end = len(prefix)
             if low != key:
                 if not _differ_in_name_only(key, low, end):
                     return None
                 prefix = prefix[:NAME_AT] + key[NAME_AT:end]
             reply = prefix + turn() + opt
+            count[0] += 1
         if reply is None or not cut:
             return reply
         return reply + self._jar.reply(rest[-cut:], client, now)
@@ -98,9 +102,12 @@ class Shortcuts:
         authority = known.authorities.get(at)
         if authority is None:
             authority = known.authorities[at] = known.authority(at - NAME_AT - 1)
+        known.count[0] += 1
         return known.head + key[NAME_AT:end] + authority + known.opt
 
-    def learn(self, asked: "Asked", head: bytes, turn: Callable[[], bytes], opt: bytes) -> None:
+    def learn(
+        self, asked: "Asked", head: bytes, turn: Callable[[], bytes], opt: bytes, count: Count
+    ) -> None:
         """Reply so from now on; a cookie goes behind `opt`."""
         if not asked.is_usual:
             return
@@ -109,7 +116,7 @@ class Shortcuts:
         ready = self._ready_for_cookies if asked.has_cookie else self.ready
         if len(ready) >= MAX_READY:
             ready.clear()
-        ready[low] = head + low[NAME_AT:end], turn, opt
+        ready[low] = head + low[NAME_AT:end], turn, opt, count
 
     def learn_absence(
         self,
@@ -118,6 +125,7 @@ class Shortcuts:
         labels: frozenset[bytes],
         authority: Callable[[int], bytes],
         opt: bytes,
+        count: Count,
     ) -> None:
         """There are no names like this one but those with these labels in front.
 
@@ -130,7 +138,7 @@ class Shortcuts:
         opt = opt[:-_FULL_SIZE] if asked.has_cookie else opt
         if len(self._absences) >= MAX_ABSENCES:
             self._absences.clear()
-        absence = _Absence(labels, head, end - at, authority, opt)
+        absence = _Absence(labels, head, end - at, authority, opt, count)
         self._absences[asked.has_cookie, low[:NAME_AT] + low[at:]] = absence
 
 

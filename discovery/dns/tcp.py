@@ -209,7 +209,8 @@ class TcpLoop:
             at = end
             known = ready.get(query[2:])
             if known is not None:
-                prefix, turn, opt = known
+                prefix, turn, opt, count = known
+                count[0] += 1
                 reply = query[:2] + prefix + turn() + opt
             else:
                 reply = self._reply(query, connection)
