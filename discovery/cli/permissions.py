@@ -32,7 +32,7 @@ def _of(action: str, without: str) -> Permission:
     return Permission(f"ecs:{action}", without, by_cluster=True)
 
 
-_SHIFTS = "only the primary revision of a blue/green deployment is served"
+_SHIFTS = "what a blue/green deployment replaces is served until it is gone"
 PERMISSIONS = (
     _of("ListTasks", "nothing can be found"),
     _of("DescribeTasks", "nothing can be found"),
