@@ -84,6 +84,7 @@ class Pool:
         self._trials: tuple[Member, ...] = ()
         self.members: tuple[Member, ...] = ()
         self.version = 0  # grows when members come or go
+        self.ejections = 0  # from the start
         self.answered_at = -inf  # when last anybody answered, errors included
 
     def choose(
@@ -137,6 +138,8 @@ class Pool:
             if moved and not member.gone:
                 if member.standing.cause is None:
                     member.joined_at = now  # it starts slowly again
+                else:
+                    self.ejections += 1
                 self._rebuild(now)
 
     def _update(self, endpoints: Sequence[Endpoint], now: float) -> None:

@@ -14,7 +14,7 @@ from discovery import documents
 from discovery.balancing.member import Member
 from discovery.balancing.policy import Chance, MakePolicy
 from discovery.balancing.pool import Balancing, Pool
-from discovery.client.allowance import allowance_by
+from discovery.client.allowance import Spent, allowance_by
 from discovery.client.attempts import Missed, Route
 from discovery.model import Endpoint, Identity
 
@@ -75,6 +75,11 @@ class Balancer:
                     found.setdefault(member.endpoint.identity, []).append(member)
         now = self.clock()
         return {identity: _usage(members, now) for identity, members in found.items()}
+
+    @property
+    def spent(self) -> Spent:
+        """The requests and retries of this process, by this clock."""
+        return self._allowance.spent
 
     @property
     def pools(self) -> tuple[Pool, ...]:

@@ -24,6 +24,7 @@ from discovery.catalog.bell import Bell
 from discovery.catalog.catalog import Catalog
 from discovery.catalog.checks import Checks
 from discovery.catalog.refresher import Refresher, Timing
+from discovery.client.allowance import Spent
 from discovery.client.attempts import Route
 from discovery.client.balancer import Balancer
 from discovery.client.lease import Lease
@@ -244,6 +245,16 @@ class Resolver:
         history = self._catalog.history
         keys = history.named(wanted.cluster, wanted.service)
         return tuple(sorted((c for key in keys for c in history.of(key)), key=attrgetter("at")))
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """What requests of this process are balanced over; to be read only."""
+        return self._balancer.pools
+
+    @property
+    def spent(self) -> Spent:
+        """How many requests and retries this process made."""
+        return self._balancer.spent
 
     def usage(self, service: Service) -> dict[Identity, documents.Document]:
         """By endpoint, what requests of this process know of it: in flight, latency, ejection."""

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from random import Random
 
 from discovery.balancing.pool import Pool
@@ -43,6 +44,16 @@ _OWN_FAULTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The connections of one listener: open now, and from the start, with those led nowhere."""
+
+    name: str
+    open: int
+    accepted: int
+    failed: int
+
+
 class _Listener:
     """One upstream's port. `links` are its connections, each with the task that joins it."""
 
@@ -61,6 +72,12 @@ class _Listener:
         self._random = random
         self._clock = clock
         self._pool: Pool | None = None
+        self._accepted = self._failed = 0
+
+    @property
+    def taken(self) -> Taken:
+        """What became of its connections."""
+        return Taken(self.upstream.name, len(self.links), self._accepted, self._failed)
 
     async def serve(self, listening: socket.socket, lane: Lane, most: int) -> None:
         """Take connections, `most` at a time, until cancelled; end those that should end."""
@@ -97,7 +114,9 @@ class _Listener:
                 return
             life = Lifetime(self._limits, self._clock(), self._random.random())
             link = Link(lane, client, life, self._clock, self._gone)
+            self._accepted += 1
             if len(self.links) >= most:
+                self._failed += 1
                 link.cut()
             else:
                 self.links[link] = loop.create_task(self._join(link))
@@ -114,6 +133,7 @@ class _Listener:
             pass  # all that TCP can say of it is a reset
         finally:
             if link.server is None:
+                self._failed += not link.over  # else the client has left
                 link.cut()
 
     async def _attempted(self, link: Link) -> None:
@@ -191,6 +211,11 @@ class Upstreams:
     def addresses(self) -> tuple[Address, ...]:
         """Where each listens, once started; real ports where 0 was asked for."""
         return tuple(Address(*s.getsockname()[:2]) for s in self._sockets)
+
+    @property
+    def taken(self) -> tuple[Taken, ...]:
+        """What became of the connections of each listener; for any thread."""
+        return tuple(listener.taken for listener in self._listeners)
 
     @property
     def connections(self) -> int:

@@ -328,3 +328,16 @@ def test_a_flight_that_is_lost_is_nobodys_load_after_close() -> None:
     del flight
     gc.collect()
     assert "0 in flight" in repr(it)
+
+
+def test_ejections_are_counted() -> None:
+    """Each time that one leaves, and none for coming back."""
+    it, among = pool(RoundRobin), endpoints(3)
+    it.choose(among, 0.0)
+    eject(it, among, "10.0.0.1", 0.0)
+    assert it.ejections == 1
+    member = next(m for m in it.members if m.endpoint.host == "10.0.0.1")
+    it.board(member, 11.0).end("answer", 11.1)
+    assert it.ejections == 1
+    eject(it, among, "10.0.0.1", 60.0)
+    assert it.ejections == 2

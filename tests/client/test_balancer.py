@@ -7,7 +7,7 @@ import pytest
 
 from discovery.balancing.round_robin import RoundRobin
 from discovery.client import balancer as room
-from discovery.client.allowance import allowance_by
+from discovery.client.allowance import Spent, allowance_by
 from discovery.client.balancer import Balancer
 from discovery.client.resolver import Resolver
 from discovery.errors import NoEndpoints, UnknownPort
@@ -75,3 +75,11 @@ def test_a_name_that_leads_nowhere_makes_no_pool(name: str, error: type[Exceptio
             with pytest.raises(error):
                 call(name)
         assert resolver._balancer.pools == ()
+
+
+def test_requests_and_retries_are_counted() -> None:
+    """Also the retries that the budget does not allow."""
+    clock = FakeClock(100.0)
+    one = balancer(clock)
+    assert retries(one) == 10
+    assert one.spent == Spent(requests=1, retries=10, refused=40)
