@@ -1,0 +1,142 @@
+"""Templates in `examples/`: each passes its linter, and says what `taskdef` prints."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hcl2
+import pytest
+import yaml
+
+from tests.cli.programs import run
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CLOUDFORMATION = sorted(EXAMPLES.glob("*.cloudformation.yaml"))
+TERRAFORM = sorted(EXAMPLES.glob("*.tf"))
+OURS = "discovery"
+
+
+def checked(*words: str) -> subprocess.CompletedProcess[str]:
+    """A linter's run; a skip where it is not installed."""
+    program = shutil.which(words[0], path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip(f"{words[0]} is not installed")
+    return subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("path", CLOUDFORMATION, ids=lambda path: path.name)
+def test_cloudformation_passes_its_linter(path: Path) -> None:
+    """Types, required properties, references."""
+    done = checked("cfn-lint", str(path))
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_linter_notices_what_is_wrong(tmp_path: Path) -> None:
+    """So that the test above means something."""
+    broken = tmp_path / "broken.yaml"
+    text = (EXAMPLES / "daemon.cloudformation.yaml").read_text()
+    broken.write_text(text.replace("NetworkMode: host", "NetworkMod: host"))
+    assert checked("cfn-lint", str(broken)).returncode != 0
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    """hadolint knows what makes images large and builds unrepeatable."""
+    done = checked("hadolint", str(EXAMPLES / "Dockerfile"))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", TERRAFORM, ids=lambda path: path.name)
+def test_terraform_can_be_parsed(path: Path) -> None:
+    """It has resources."""
+    with path.open() as file:
+        assert hcl2.load(file)["resource"]
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's own tags, which stand for values that are not known here."""
+
+
+Loader.add_multi_constructor("!", lambda loader, suffix, node: f"!{suffix}")
+
+
+def resources(name: str, kind: str) -> Iterator[Mapping[str, Any]]:
+    """The properties of the resources of a kind."""
+    template = yaml.load((EXAMPLES / name).read_text(), Loader)  # a SafeLoader
+    for resource in template["Resources"].values():
+        if resource["Type"] == kind:
+            yield resource["Properties"]
+
+
+def printed(*words: str) -> Any:
+    """What `taskdef` prints."""
+    return run("taskdef", *words).document
+
+
+def lower(value: Any) -> Any:
+    """Members as the ECS API has them: with a small first letter."""
+    if isinstance(value, dict):
+        return {key[:1].lower() + key[1:]: lower(each) for key, each in value.items()}
+    return [lower(each) for each in value] if isinstance(value, list) else value
+
+
+def test_the_daemons_container_is_the_one_that_taskdef_prints() -> None:
+    """But for its image and its log."""
+    (definition,) = resources("daemon.cloudformation.yaml", "AWS::ECS::TaskDefinition")
+    (container,) = lower(definition)["containerDefinitions"]
+    (ours,) = printed("daemon")["containerDefinitions"]
+    del container["logConfiguration"], container["image"], ours["image"]
+    assert container == ours
+
+
+def test_the_daemons_policy_is_the_one_that_taskdef_prints() -> None:
+    """For the cluster that is a parameter."""
+    (role,) = resources("daemon.cloudformation.yaml", "AWS::IAM::Role")
+    (policy,) = role["Policies"]
+    bound, free = policy["PolicyDocument"]["Statement"]
+    ours_bound, ours_free = printed("policy", "--cluster", "prod")["Statement"]
+    assert bound.pop("Condition") == {"ArnLike": {"ecs:cluster": "!Sub"}}
+    del ours_bound["Condition"]
+    assert (bound, free) == (ours_bound, ours_free)
+    assert role["AssumeRolePolicyDocument"] == printed("trust")
+
+
+def test_terraform_grants_what_taskdef_prints() -> None:
+    """The same actions."""
+    text = (EXAMPLES / "daemon.tf").read_text()
+    for statement in printed("policy")["Statement"]:
+        for action in statement["Action"]:
+            assert f'"{action}",' in text
+    assert text.count('"ecs:') == 1 + sum(  # one is the condition's key
+        action.startswith("ecs:")
+        for statement in printed("policy")["Statement"]
+        for action in statement["Action"]
+    )
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Where an example runs our program, and with which words."""
+    for path in CLOUDFORMATION:
+        for definition in resources(path.name, "AWS::ECS::TaskDefinition"):
+            for container in definition["ContainerDefinitions"]:
+                yield path.name, container["Command"]
+    compose = yaml.safe_load((EXAMPLES / "compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        yield f"compose.yaml {name}", service["command"]
+    for path in sorted(EXAMPLES.glob("sidecar-*.json")):
+        for container in json.loads(path.read_text())["containerDefinitions"]:
+            if container["name"] == OURS:
+                yield path.name, container["command"]
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=where) for where, words in commands()])
+def test_the_program_knows_every_word(words: list[str]) -> None:
+    """No flag that was renamed since."""
+    program, *others = words
+    assert program == "ecs-discovery"
+    assert run(*others, "--help").code == 0
+    known = run(others[0], "--help").out
+    assert all(word in known for word in others if word.startswith("--"))
