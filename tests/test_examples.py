@@ -156,3 +156,17 @@ def test_task_definitions_are_what_ecs_takes(path: Path) -> None:
     report = botocore.validate.ParamValidator().validate(definition, shape)
     assert not report.has_errors(), report.generate_report()
     assert definition.keys() <= shape.members.keys()
+
+
+def test_the_churn_tests_pass() -> None:
+    """As a user would run them, with the plugin and nothing of our own tests."""
+    words = ["pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(EXAMPLES)]
+    done = subprocess.run(
+        [sys.executable, "-m", *words, str(EXAMPLES / "test_churn.py")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
