@@ -6,6 +6,7 @@
     │   ├── BadSetting          a setting's value cannot be used
     │   ├── AmbiguousPort       several ports and no rule that prefers one
     │   ├── AddressUnusable     we cannot listen there
+    │   ├── Unauthorized        an HTTP request without the token that is asked for
     │   ├── ForeignHost         an HTTP request that was meant for another host
     │   └── MethodNotAllowed    an HTTP request that wants to change something
     ├── UnknownName             nothing by that name
@@ -102,6 +103,13 @@ class AddressUnusable(BadInput):
     """We cannot listen at an address: taken, not ours, or not allowed."""
 
     code = "address_unusable"
+
+
+class Unauthorized(BadInput):
+    """An HTTP request without the bearer token that is asked for."""
+
+    code = "unauthorized"
+    status = 401
 
 
 class ForeignHost(BadInput):

@@ -10,6 +10,7 @@ snapshot of that index; times are always all there, as `[time, services]` runs i
 
 import ipaddress
 import itertools
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,7 @@ Runs = tuple[tuple[float, int], ...]  # a time, and how many services in a row h
 FORMAT = 1
 MAX_BYTES = 64 << 20  # of a document, ten times what 10,000 tasks take
 _FORMATS = range(max(1, FORMAT - 1), FORMAT + 1)
+_EITHER = 32 + zlib.MAX_WBITS  # zlib or gzip, as the header says
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -125,6 +127,18 @@ def told(content: bytes, known: Told | None = None) -> Told:
     if found.since is not None:
         services = _on_top(services, found, known)
     return Told(_snapshot(found, services), found.publisher, found.followers)
+
+
+def inflated(content: bytes) -> bytes:
+    """What was compressed by zlib or gzip, within bounds. Raises `SourceMalformed`."""
+    inflate = zlib.decompressobj(_EITHER)
+    try:
+        whole = inflate.decompress(content, MAX_BYTES)
+    except zlib.error as exc:
+        raise SourceMalformed(f"it cannot be decompressed: {exc}") from exc
+    if not inflate.eof:
+        raise SourceMalformed(f"it is cut off or over {MAX_BYTES >> 20} MiB")
+    return whole
 
 
 def shifted(value: Snapshot, by_s: float) -> Snapshot:

@@ -70,7 +70,10 @@ OUTSIDE_WORLD = {
 ONLY_IN = {
     "boto3": ("discovery.ecs",),
     "botocore": ("discovery.ecs",),
-    "httpx": ("discovery.client", "discovery.ecs.metadata", "discovery.health.probes"),
+    "httpx": (
+        *("discovery.client", "discovery.ecs.metadata", "discovery.health.probes"),
+        "discovery.sources.hub",
+    ),
     "dnslib": ("discovery.dns",),
     "starlette": ("discovery.sidecar",),
     "uvicorn": ("discovery.sidecar", ASIDE),

@@ -20,7 +20,7 @@ Clock = Callable[[], float]
 Placing = tuple[Source, Callable[[], Balancing]]
 ANY_ZONE = "any"
 _PLACES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL")
-WANT = "ecs or file:PATH"
+WANT = "ecs, file:PATH or http://HUB:PORT"
 
 
 def opened(source: str, settings: Settings, listeners: Listeners) -> Source:
@@ -86,4 +86,24 @@ def _file(rest: str, settings: Settings, _: Listeners) -> Source:
     return StaticSource(path, label=label)
 
 
-_SCHEMES: Mapping[str, Open] = {"ecs": _ecs, "file": _file}
+def _hub(written: str, settings: Settings, listeners: Listeners) -> Source:
+    from random import Random
+
+    from discovery.sources.hub import Following, HubSource, hubs
+
+    following = Following(
+        Random(),
+        interval_s=settings.interval_s,
+        token=settings.hub_token,
+        ca=settings.hub_ca,
+        label=settings.clusters[0].label if settings.clusters else "default",
+    )
+    return HubSource(hubs(written), following, listeners=listeners)
+
+
+_SCHEMES: Mapping[str, Open] = {
+    "ecs": _ecs,
+    "file": _file,
+    "http": lambda rest, settings, listeners: _hub(f"http:{rest}", settings, listeners),
+    "https": lambda rest, settings, listeners: _hub(f"https:{rest}", settings, listeners),
+}

@@ -1,12 +1,15 @@
-"""What surrounds every answer: which hosts may ask, and the age and index headers.
+"""What surrounds every answer: which hosts and who may ask, and the age and index headers.
 
 Rule 1: a request whose Host header has a name that is not ours is refused, so that a web page
 cannot read us by DNS rebinding. That needs a name: an address is where the client connected to. A
 client that sends no Host header is no browser.
 Rule 2: every answer has `X-Discovery-Age` (seconds) and `X-Discovery-Index`; a handler that knows
 the age of what it says better than the whole snapshot's sets its own.
+Rule 3: where a token is asked for, it is for everything but the checks whether we live; how long
+the comparison takes says nothing about the token.
 """
 
+import hmac
 import ipaddress
 from collections.abc import Callable, Collection
 
@@ -14,11 +17,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from discovery.errors import ForeignHost
+from discovery.errors import ForeignHost, Unauthorized
 from discovery.model import Snapshot
 
 AGE = "X-Discovery-Age"
 INDEX = "X-Discovery-Index"
+OPEN = ("/health", "/ready")
 
 
 class HostCheck:
@@ -42,6 +46,31 @@ class HostCheck:
 
     def _is_ours(self, host: str) -> bool:
         return host == "localhost" or host in self._allowed or _is_address(host)
+
+
+class TokenCheck:
+    """Passes requests that have `Authorization: Bearer` and the token; those in `OPEN` always."""
+
+    def __init__(
+        self, app: ASGIApp, token: str, refuse: Callable[[Unauthorized], Response]
+    ) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401, or pass on."""
+        if scope["type"] != "http" or scope["path"] in OPEN or self._is_known(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        answer = self._refuse(Unauthorized("a bearer token is wanted: send Authorization: Bearer"))
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        await answer(scope, receive, send)
+
+    def _is_known(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        known = hmac.compare_digest(given.strip().encode(), self._token)
+        return known and scheme.lower() == "bearer"
 
 
 class AgeAndIndex:

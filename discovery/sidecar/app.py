@@ -25,7 +25,7 @@ from discovery.documents import Document
 from discovery.errors import DiscoveryError, MethodNotAllowed, UnknownPath
 from discovery.model import Service, Snapshot
 from discovery.names import Name, endpoints_at
-from discovery.sidecar.access import AGE, INDEX, AgeAndIndex, HostCheck, seconds
+from discovery.sidecar.access import AGE, INDEX, AgeAndIndex, HostCheck, TokenCheck, seconds
 from discovery.sidecar.feed import FOLLOWER, Feed, takes_gzip
 from discovery.sidecar.lookup import any_loaded, known
 from discovery.sidecar.waits import Waits
@@ -158,11 +158,15 @@ class Answers:
 
 
 def application(
-    answers: Answers, allowed_hosts: Collection[str] = (), beside: Sequence[Route] = ()
+    answers: Answers,
+    allowed_hosts: Collection[str] = (),
+    beside: Sequence[Route] = (),
+    token: str | None = None,
 ) -> ASGIApp:
     """The ASGI application. `allowed_hosts` are names taken in Host besides localhost.
 
-    `beside` are the paths of other interfaces that live by the same rules.
+    `beside` are the paths of other interfaces that live by the same rules. With a `token` only
+    requests that have it are answered.
     """
     routes = [*answers.routes(), *beside]
     paths = [route.path.replace(":path", "") for route in routes]
@@ -183,7 +187,8 @@ def application(
     )
     app.router.redirect_slashes = False
     # Around all of Starlette, whose own middleware would leave out answers to our mistakes.
-    checked = HostCheck(app, allowed_hosts, _error)
+    asked = TokenCheck(app, token, _error) if token else app
+    checked = HostCheck(asked, allowed_hosts, _error)
     return AgeAndIndex(checked, lambda: answers.resolver.snapshot, answers.clock)
 
 

@@ -25,7 +25,7 @@ import msgspec
 from discovery.errors import SourceMalformed
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Snapshot
-from discovery.snapshots import MAX_BYTES, Changes, Told, document, observed, told
+from discovery.snapshots import MAX_BYTES, Changes, Told, document, inflated, observed, told
 from discovery.sources.base import Source, Wanted
 
 FORMAT = 1
@@ -111,7 +111,7 @@ class Disk:
             raise SourceMalformed("it is cut off or has more than it says")
         if hashlib.sha256(content).hexdigest() != head.sha256:
             raise SourceMalformed("its checksum is not that of its content")
-        return told(_inflated(content), known)
+        return told(inflated(content), known)
 
     def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
         deflate = zlib.compressobj(_LEVEL)
@@ -202,17 +202,6 @@ def _refuse_foreign(found: os.stat_result) -> None:
         raise SourceMalformed(f"it belongs to user {found.st_uid}, not to {os.geteuid()}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SourceMalformed("others may write it: chmod go-w")
-
-
-def _inflated(content: bytes) -> bytes:
-    inflate = zlib.decompressobj()
-    try:
-        whole = inflate.decompress(content, MAX_BYTES)
-    except zlib.error as exc:
-        raise SourceMalformed(f"it cannot be decompressed: {exc}") from exc
-    if not inflate.eof:
-        raise SourceMalformed(f"it is cut off or over {MAX_BYTES >> 20} MiB")
-    return whole
 
 
 def _sync(folder: Path) -> None:

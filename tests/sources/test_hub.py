@@ -1,0 +1,339 @@
+"""Following hubs: what is taken over, what is refused, and how long anything may take."""
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from discovery.errors import (
+    BadSetting,
+    CredentialsMissing,
+    SourceError,
+    SourceMalformed,
+    SourceUnreachable,
+)
+from discovery.events import Event, Listeners, Noticed
+from discovery.model import Observation
+from discovery.secret import Secret
+from discovery.snapshots import MAX_BYTES
+from discovery.sources.hub import Following, HubSource, hubs
+from tests.made import NOW, FakeClock, service
+from tests.sources.hubs import TIMEOUT_S, Hub, following, liar, until
+
+WEB, API = service("web", 1, 2), service("api", 3)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub that knows `web`."""
+    with Hub(WEB) as hub:
+        yield hub
+
+
+@pytest.fixture
+def follower(hub: Hub) -> Iterator[HubSource]:
+    """Who follows it, and waits for a moment only."""
+    source = following(hub.url)
+    yield source
+    source.close()
+
+
+def names(observation: Observation) -> list[str]:
+    return sorted(s.name for reading in observation.clusters for s in reading.services)
+
+
+def test_a_follower_knows_what_its_hub_knows(hub: Hub, follower: HubSource) -> None:
+    """Services, clusters, and that nothing else is there."""
+    observation = follower.load(None)
+    (found,) = observation.clusters
+    assert found.services == (WEB,)
+    assert (found.label, found.complete, found.explained, found.error) == ("demo", True, True, None)
+    assert observation.labels == follower.labels == ("demo",)
+
+
+def test_a_change_is_told_while_it_is_waited_for(hub: Hub) -> None:
+    """Without waiting for the end of the interval."""
+    source = following(hub.url, interval_s=60)
+    source.load(None)
+    found: list[Observation] = []
+    waiting = threading.Thread(target=lambda: found.append(source.load(None)))
+    waiting.start()
+    until(lambda: hub.waits.waiting, "a blocking query")
+    hub.say(WEB, API)
+    waiting.join(TIMEOUT_S)
+    source.close()
+    assert names(found[0]) == ["api", "web"]
+
+
+def test_what_did_not_change_stays_the_same_object(hub: Hub, follower: HubSource) -> None:
+    """Only what changed is sent, and what is derived from the rest may be kept."""
+    before = follower.load(None).clusters[0].services[0]
+    hub.say(WEB, API)
+    after = {s.name: s for s in follower.load(None).clusters[0].services}
+    assert after["web"].endpoints is before.endpoints
+
+
+def test_ages_are_the_hubs_whatever_clocks_say(hub: Hub) -> None:
+    """The hub's clock is an hour ahead of ours, and its data was 20 s old when it answered."""
+    hub.clock.now = NOW + 20
+    clock = FakeClock(NOW + 20 - 3_600)
+    source = following(hub.url, clock=clock)
+    observation = source.load(None)
+    source.close()
+    assert clock.now - observation.observed_at == pytest.approx(20, abs=0.002)
+    (service,) = observation.clusters[0].services
+    assert clock.now - service.observed_at == pytest.approx(20, abs=0.002)
+
+
+def test_ages_move_on_while_nothing_changes(hub: Hub) -> None:
+    """The hub reads again, and finds the same."""
+    follower = following(hub.url, clock=(clock := FakeClock()))
+    assert follower.load(None).observed_at == pytest.approx(NOW, abs=0.002)
+    hub.clock.now = clock.now = NOW + 10
+    hub.say(WEB)
+    assert follower.load(None).observed_at == pytest.approx(NOW + 10, abs=0.002)
+    follower.close()
+
+
+def test_what_the_hub_cannot_read_is_passed_on(hub: Hub, follower: HubSource) -> None:
+    """With its reason; the services stay."""
+    follower.load(None)
+    with pytest.raises(SourceUnreachable):
+        hub.say(complete=False, error=SourceUnreachable("ECS is down"))
+    (found,) = follower.load(None).clusters
+    assert (found.services, found.complete, str(found.error)) == ((WEB,), True, "ECS is down")
+
+
+def test_a_hub_that_is_gone_is_an_error_with_its_name(hub: Hub, follower: HubSource) -> None:
+    """Not an empty answer."""
+    follower.load(None)
+    hub.close()
+    with pytest.raises(SourceUnreachable, match=hub.url):
+        follower.load(None)
+
+
+def test_a_hub_that_came_back_is_followed_again() -> None:
+    """Its epoch is another one, and so is the order of its indices."""
+    with Hub(WEB, now=NOW + 5) as before:
+        port = before.port
+        follower = following(before.url)
+        follower.load(None)
+    with Hub(API, port=port, now=NOW + 9):
+        assert names(follower.load(None)) == ["api"]
+    follower.close()
+
+
+def test_what_is_older_is_not_taken_after_what_is_newer() -> None:
+    """Whichever hub says it, until it has read on."""
+    clock = FakeClock()
+    with Hub(WEB) as first, Hub(API, now=NOW - 8) as second:
+        second.clock.now = NOW
+        follower = following(first.url, second.url, clock=clock, seed=_first(0))
+        assert names(follower.load(None)) == ["web"]
+        first.close()
+        with pytest.raises(SourceUnreachable, match="older"):
+            follower.load(None)
+        second.clock.now = clock.now = NOW + 1
+        second.say(API)
+        assert names(follower.load(None)) == ["api"]
+        follower.close()
+
+
+def test_nothing_older_is_taken_than_what_was_seen_elsewhere(hub: Hub) -> None:
+    """As by reading ECS directly meanwhile."""
+    follower = following(hub.url)
+    follower.seen(NOW + 1)
+    with pytest.raises(SourceUnreachable, match="older"):
+        follower.load(None)
+    follower.close()
+
+
+def test_the_next_hub_is_asked_where_one_fails() -> None:
+    """At once, and from then on."""
+    with Hub(WEB) as first, Hub(API) as second:
+        follower = following(first.url, second.url, seed=_first(0))
+        assert names(follower.load(None)) == ["web"]
+        first.close()
+        assert names(follower.load(None)) == ["api"]
+        assert names(follower.load(None)) == ["api"]
+        follower.close()
+
+
+def test_a_hub_with_fresh_data_goes_before_one_that_cannot_read() -> None:
+    """An answer of old data is none to stay with where another hub has better."""
+    with Hub(WEB) as first, Hub(API) as second:
+        follower = following(first.url, second.url, clock=(clock := FakeClock()), seed=_first(0))
+        assert names(follower.load(None)) == ["web"]
+        clock.now = first.clock.now = second.clock.now = NOW + 100
+        second.say(API)
+        assert names(follower.load(None)) == ["api"]
+        second.close()
+        with pytest.raises(SourceUnreachable, match="older"):
+            follower.load(None)
+        follower.close()
+
+
+def test_followers_spread_over_the_hubs() -> None:
+    """Each begins with one by chance."""
+    urls = ("http://a:1", "http://b:1")
+    firsts = {following(*urls, seed=seed)._urls[0] for seed in range(20)}
+    assert firsts == set(urls)
+
+
+def test_a_token_is_wanted_and_given() -> None:
+    """Who has none, or another, is told so."""
+    with Hub(WEB, token="right") as hub:
+        follower = following(hub.url, token="right")
+        assert names(follower.load(None)) == ["web"]
+        follower.close()
+        for token in (None, "wrong"):
+            refused = following(hub.url, token=token)
+            with pytest.raises(CredentialsMissing, match="hub_token"):
+                refused.load(None)
+            refused.close()
+
+
+def test_a_token_in_a_file_is_read_for_each_query(tmp_path: Path) -> None:
+    """It may change while we run; a file that is gone is said."""
+    path = tmp_path / "token"
+    with Hub(WEB, token="right") as hub:
+        follower = following(hub.url, token=f"file:{path}")
+        with pytest.raises(SourceError, match=str(path)):
+            follower.load(None)
+        path.write_text("right\n")
+        assert names(follower.load(None)) == ["web"]
+        follower.close()
+
+
+def test_a_token_in_the_open_is_warned_of() -> None:
+    """It is said that anybody on the way can read it, and not what it is."""
+    said: list[Event] = []
+    how = Following(Random(1), token=Secret("hush"))
+    HubSource(["http://a:1"], how, listeners=Listeners(said.append))
+    HubSource(["https://a:1"], how, listeners=Listeners(said.append))
+    (notice,) = said
+    assert isinstance(notice, Noticed)
+    assert "without encryption" in notice.message
+    assert "hush" not in f"{notice.message} {how}"
+
+
+def test_closing_ends_a_wait_that_is_under_way(hub: Hub) -> None:
+    """A process that stops does not wait for its hub."""
+    source = following(hub.url, interval_s=60)
+    source.load(None)
+    failed: list[SourceError] = []
+
+    def load() -> None:
+        try:
+            source.load(None)
+        except SourceError as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=load)
+    waiting.start()
+    until(lambda: hub.waits.waiting, "a blocking query")
+    began = time.monotonic()
+    source.close()
+    waiting.join(TIMEOUT_S)
+    assert failed
+    assert time.monotonic() - began < 48  # the wait would have gone on for longer
+    with pytest.raises(SourceUnreachable):
+        source.load(None)
+
+
+def _answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers)
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+AGE = "X-Discovery-Age: 1.0"
+ZIPPED = "Content-Encoding: gzip"
+EMPTY = b'{"format":1,"index":0,"observed_at":1,"services":[]}'
+BOMB = gzip.compress(bytes(MAX_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "why"),
+    [
+        (_answer(b"{}", AGE), SourceMalformed, "no snapshot document"),
+        (_answer(b"<html>", AGE), SourceMalformed, "no snapshot document"),
+        (_answer(EMPTY.replace(b"1", b"9", 1), AGE), SourceMalformed, "format 9"),
+        (_answer(EMPTY), SourceMalformed, "X-Discovery-Age"),
+        (_answer(EMPTY, "X-Discovery-Age: nan"), SourceMalformed, "X-Discovery-Age"),
+        (_answer(EMPTY, "X-Discovery-Age: -3"), SourceMalformed, "X-Discovery-Age"),
+        (_answer(gzip.compress(EMPTY)[:-9], AGE, ZIPPED), SourceMalformed, "cut off"),
+        (_answer(b"no gzip", AGE, ZIPPED), SourceMalformed, "decompressed"),
+        (_answer(BOMB, AGE, ZIPPED), SourceMalformed, "64 MiB"),
+        (_answer(EMPTY, AGE)[:-5], SourceUnreachable, "no answer"),
+        (_answer(b"", "Location: /", status="302 Found"), SourceUnreachable, "302"),
+        (_answer(b"x" * 9_000, status="500 Oh"), SourceUnreachable, "500"),
+        (b"", SourceUnreachable, "no answer"),
+        (b"SSH-2.0-hello\r\n", SourceUnreachable, "no answer"),
+    ],
+)
+def test_lies_are_refused_with_the_reason(
+    answer: bytes, error: type[SourceError], why: str
+) -> None:
+    """In a sentence of bounded length that names the hub."""
+    with liar(answer) as url:
+        follower = following(url)
+        with pytest.raises(error, match=why) as caught:
+            follower.load(None)
+        follower.close()
+    assert url in str(caught.value)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_a_body_over_the_bound_is_not_read_on() -> None:
+    """Whatever length it said."""
+    body = bytes(MAX_BYTES + (1 << 20))
+    with liar(_answer(body, AGE)) as url:
+        follower = following(url)
+        with pytest.raises(SourceMalformed, match="over 64 MiB"):
+            follower.load(None)
+        follower.close()
+
+
+def test_a_hub_that_takes_no_connection_is_given_up() -> None:
+    """As one that is gone."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    follower = following(url)
+    with pytest.raises(SourceUnreachable, match="no answer"):
+        follower.load(None)
+    follower.close()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "http://",
+        "http:hub",
+        "http://hub:x",
+        "http://hub:0",
+        "http://me:secret@hub",
+        "http://hub/?a=b",
+        "http://a:1,",
+        "http://a:1,ftp://b",
+    ],
+)
+def test_what_is_no_hub_is_refused_at_once(written: str) -> None:
+    """With what would be right."""
+    with pytest.raises(BadSetting, match="HUB:PORT"):
+        hubs(written)
+
+
+def test_hubs_are_written_with_commas() -> None:
+    """A path before ours is kept."""
+    assert hubs("http://a:1, https://b.example/x/") == ("http://a:1", "https://b.example/x")
+
+
+def _first(position: int) -> int:
+    """A seed by which two hubs are asked in the order given (0) or the other (1)."""
+    urls = ("http://a:1", "http://b:1")
+    return next(s for s in range(99) if following(*urls, seed=s)._urls[0] == urls[position])
