@@ -15,12 +15,16 @@ _log = logging.getLogger("discovery")
 
 @dataclass(frozen=True, slots=True)
 class CallMade:
-    """One AWS call ended. `reason` is why it was made; `error` is `None` when it succeeded."""
+    """One AWS call ended. `reason` is why it was made; `error` is `None` when it succeeded.
+
+    `result` is `ok`, or the error's code.
+    """
 
     operation: str
     reason: str
     seconds: float
     error: str | None = None
+    result: str = "ok"
 
 
 @dataclass(frozen=True, slots=True)

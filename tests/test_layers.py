@@ -75,6 +75,7 @@ ONLY_IN = {
         "discovery.sources.hub",
     ),
     "dnslib": ("discovery.dns",),
+    "prometheus_client": ("discovery.sidecar",),
     "starlette": ("discovery.sidecar",),
     "uvicorn": ("discovery.sidecar", ASIDE),
     "click": ("discovery.cli",),

@@ -213,6 +213,11 @@ class Upstreams:
         return tuple(Address(*s.getsockname()[:2]) for s in self._sockets)
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """That of the thread, once it runs."""
+        return self._loop
+
+    @property
     def taken(self) -> tuple[Taken, ...]:
         """What became of the connections of each listener; for any thread."""
         return tuple(listener.taken for listener in self._listeners)

@@ -107,9 +107,10 @@ class Caller:
 
     def _made(self, client: "BaseClient", call: Call, started: float) -> Answer:
         answer = answer_of(client, call)
-        error = str(answer) if isinstance(answer, SourceError) else None
+        failed = answer if isinstance(answer, SourceError) else None
         seconds = self._monotonic() - started
-        self._listeners.emit(CallMade(call.operation, call.reason, seconds, error))
+        said = (str(failed), failed.code) if failed else (None, "ok")
+        self._listeners.emit(CallMade(call.operation, call.reason, seconds, *said))
         return answer
 
 

@@ -59,7 +59,20 @@ class _Registry:
         with self._lock:
             return self._budgets.setdefault(identity, Budget(share))
 
+    def standings(self, now: float) -> dict[tuple[str, str], Standing]:
+        """How all budgets stand, by endpoint and group; of several identities the one worst off."""
+        with self._lock:
+            budgets = tuple(self._budgets.items())
+        found: dict[tuple[str, str], Standing] = {}
+        for (_, endpoint), budget in budgets:
+            for standing in budget.standings(now):
+                key = endpoint, standing.group
+                if key not in found or standing.tokens < found[key].tokens:
+                    found[key] = standing
+        return found
+
 
 _registry = _Registry()
 os.register_at_fork(after_in_child=_registry.forget)
 budget_of = _registry.budget
+standings = _registry.standings

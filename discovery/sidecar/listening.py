@@ -1,5 +1,6 @@
 """The HTTP server's socket and thread, and what it means when an address cannot be had."""
 
+import asyncio
 import errno
 import socket
 import threading
@@ -48,6 +49,7 @@ class HttpServer:
                 timeout_graceful_shutdown=_LAST_ANSWERS_S,
             )
         )
+        self.loop: asyncio.AbstractEventLoop | None = None  # of the thread, once it runs
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     @property
@@ -91,4 +93,8 @@ class HttpServer:
             self._socket.close()
 
     def _serve(self) -> None:
-        self._server.run(sockets=[self._socket] if self._socket else None)
+        asyncio.run(self._served())
+
+    async def _served(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[self._socket] if self._socket else None)

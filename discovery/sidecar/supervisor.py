@@ -20,10 +20,14 @@ from discovery.settings import Address, Settings
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.doh import DnsOverHttp
 from discovery.sidecar.garbage import Garbage
+from discovery.sidecar.levels import Levels
 from discovery.sidecar.listening import HttpServer, unusable
+from discovery.sidecar.metrics import Counted, Metrics
 from discovery.sidecar.resolvers import Resolvers
+from discovery.sidecar.stalls import Stalls
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import Source
+from discovery.sources.secrets import revealed
 
 # The DNS thread waits this long for each thread that computes; the default of 5 ms is felt.
 SWITCH_INTERVAL_S = 0.0001
@@ -67,9 +71,15 @@ class Sidecar:
         self._dns_bound = False
         self._waits = Waits(self.resolver)
         answers = Answers(self.resolver, self._waits, self.missing, settings.zone, clock)
-        beside = DnsOverHttp(self._dns.answering).routes()
-        self._http = HttpServer(application(answers, settings.allowed_hosts, beside), settings.http)
         self._upstreams = Upstreams(self.resolver, settings.upstreams)
+        metrics = Metrics(self._levels(clock))
+        listeners.subscribe(metrics)
+        beside = [*DnsOverHttp(self._dns.answering).routes(), *metrics.routes()]
+        token = revealed(settings.http_token, "http_token") if settings.http_token else None
+        app = application(answers, settings.allowed_hosts, beside, token)
+        self._http = HttpServer(Counted(app, metrics), settings.http)
+        loops = {"http": lambda: self._http.loop, "upstreams": lambda: self._upstreams.loop}
+        self._stalls = Stalls(loops, metrics.stalled)
 
     @property
     def dns_address(self) -> Address:
@@ -112,6 +122,7 @@ class Sidecar:
         except AddressUnusable:
             self.close()
             raise
+        self._stalls.start()
         self.resolver.start()
 
     def drain(self) -> None:
@@ -122,12 +133,23 @@ class Sidecar:
         """Stop answering, then reading; safe to call twice."""
         self._draining = True
         self._waits.end()
+        self._stalls.close()
         self._upstreams.close()
         self._http.close()
         self._dns.close()
         self._dns_bound = False
         self.resolver.close()
         self._garbage.close()
+
+    def _levels(self, clock: Callable[[], float]) -> Levels:
+        return Levels(
+            self.resolver,
+            lambda: self._dns.tallies,
+            lambda: self._upstreams.taken,
+            lambda: self._waits.waiting,
+            self.missing,
+            clock,
+        )
 
     def _bind(self, address: Address, flag: str, start: Callable[[], object]) -> None:
         try:
