@@ -102,6 +102,7 @@ def following(
         interval_s=interval_s,
         token=Secret(token) if token else None,
         ca=str(ca) if ca else None,
+        label="demo",
         clock=clock or FakeClock(),
     )
     return HubSource(urls, how)

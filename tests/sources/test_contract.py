@@ -12,8 +12,10 @@ from discovery.local.server import LocalECS
 from discovery.model import ClusterReading, Service
 from discovery.settings import ClusterSettings, Settings
 from discovery.sources.base import FixedSource, Source
+from discovery.sources.disk import Disk, Remembered
 from discovery.sources.static import StaticSource
 from tests.made import observed, reading, service
+from tests.sources.hubs import Hub, following
 
 LABEL = "demo"
 Build = Callable[[], Source]
@@ -46,7 +48,7 @@ def ecs() -> Iterator[LocalECS]:
         api.close()
 
 
-@pytest.fixture(params=["fixed", "static", "ecs"])
+@pytest.fixture(params=["fixed", "static", "ecs", "hub", "disk"])
 def source(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Source]:
@@ -56,9 +58,18 @@ def source(
         "static": lambda: _static(tmp_path),
         "ecs": lambda: _ecs(request.getfixturevalue("ecs"), monkeypatch),
     }
+    builds["hub"] = lambda: following(request.getfixturevalue("hub").url)
+    builds["disk"] = lambda: Remembered(builds["fixed"](), Disk(tmp_path / "cache", "any"))
     built = builds[request.param]()
     yield built
     built.close()
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub that knows the two."""
+    with Hub(service("web", 1), service("api", 2)) as hub:
+        yield hub
 
 
 def _static(folder: Path) -> StaticSource:

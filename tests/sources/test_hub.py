@@ -2,6 +2,8 @@
 
 import gzip
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -76,6 +78,19 @@ def test_what_did_not_change_stays_the_same_object(hub: Hub, follower: HubSource
     hub.say(WEB, API)
     after = {s.name: s for s in follower.load(None).clusters[0].services}
     assert after["web"].endpoints is before.endpoints
+
+
+def test_a_follower_does_not_load_the_aws_sdk(hub: Hub) -> None:
+    """It has no use for it, and it is most of what a process of ours weighs."""
+    program = (
+        "import sys; from discovery import Resolver\n"
+        f"with Resolver(source={hub.url!r}) as r: print(len(r.endpoints('web')))\n"
+        "print([m for m in ('boto3', 'botocore', 'starlette', 'uvicorn') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split("\n")[:2] == ["2", "[]"], done.stderr
 
 
 def test_ages_are_the_hubs_whatever_clocks_say(hub: Hub) -> None:
