@@ -57,6 +57,11 @@ FLOORS = {
     "discovery.dns.mmsg": 5,
     "discovery.dns.answering": 5,
     "discovery.sidecar": 6,
+    "discovery.sidecar.adapters.arns": 1,
+    "discovery.sidecar.adapters.offers": 1,
+    "discovery.sidecar.adapters.prometheus": 1,
+    "discovery.sidecar.adapters.traefik": 1,
+    "discovery.sidecar.adapters.envoy": 1,
     "discovery.cli": 6,
 }
 ASIDE = "discovery.local"

@@ -18,16 +18,10 @@ from discovery.dns import wire
 from discovery.dns.answering import Answering, Later
 from discovery.dns.lifetime import lifetime_s
 from discovery.errors import BadInput
+from discovery.sidecar.bodies import TooLarge, body_of
 
 PATH = "/dns-query"
 MEDIA_TYPE = "application/dns-message"
-
-
-class TooLarge(BadInput):
-    """More octets than a DNS message can have."""
-
-    code = "too_large"
-    status = 413
 
 
 class NotDns(BadInput):
@@ -83,12 +77,7 @@ async def _posted(request: Request) -> bytes:
     said = request.headers.get("Content-Type", "")
     if said.partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise NotDns(f"a body of type {said!r} is not {MEDIA_TYPE}")
-    body = bytearray()
-    async for octets in request.stream():
-        body += octets
-        if len(body) > wire.STREAM_SIZE:
-            raise TooLarge(f"a DNS message has at most {wire.STREAM_SIZE} octets")
-    return bytes(body)
+    return await body_of(request, wire.STREAM_SIZE)
 
 
 async def _delivered(later: Later) -> bytes:

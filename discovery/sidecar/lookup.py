@@ -3,6 +3,8 @@
 "Not loaded yet", "unknown" and "too old" are three different answers here as everywhere.
 """
 
+from collections.abc import Collection
+
 from discovery.errors import Expired, NotReady, UnknownService
 from discovery.model import Cluster, Service, Snapshot
 from discovery.names import Name, endpoints_at, find, parse
@@ -38,9 +40,10 @@ def known(snapshot: Snapshot, text: str, zone: str, now: float) -> tuple[Name, S
     return name, service
 
 
-def unloaded(snapshot: Snapshot) -> tuple[str, ...]:
-    """One sentence for each cluster that was never read."""
-    return tuple(_not_loaded(c) for c in snapshot.clusters if c.observed_at is None)
+def unloaded(snapshot: Snapshot, only: Collection[str] | None = None) -> tuple[str, ...]:
+    """One sentence for each cluster that was never read; `only` of these labels, in lower case."""
+    never = (c for c in snapshot.clusters if c.observed_at is None)
+    return tuple(_not_loaded(c) for c in never if only is None or c.label.lower() in only)
 
 
 def _not_loaded(cluster: Cluster) -> str:

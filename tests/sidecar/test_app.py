@@ -1,7 +1,7 @@
 """The HTTP interface over a fixed source: bodies, headers, errors, waiting."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,16 +9,13 @@ import httpx
 import pytest
 
 from discovery.balancing.member import Member
-from discovery.client.resolver import Resolver
 from discovery.errors import NotReady, SourceUnreachable
 from discovery.model import Endpoint
-from discovery.settings import ClusterSettings, Settings
-from discovery.sidecar.app import Answers, application
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
+from tests.sidecar.asking import Asked
 from tests.sidecar.fleet import AGE_S, EMPTY, NOW, TWO, WEB, endpoint, observed
 
-SETTINGS = Settings(clusters=(ClusterSettings("prod"),))
 ALL_PATHS = (
     "/v1/services",
     "/v1/services/web",
@@ -32,32 +29,6 @@ ALL_PATHS = (
     "/v1/endpoints/nope",
     "/nowhere",
 )
-
-
-class Asked:
-    """An application under test, asked in memory; `missing` is what its readiness lacks."""
-
-    def __init__(self, source: FixedSource, *, now: float = NOW, most_waits: int = 9) -> None:
-        self.source = source
-        self.missing: Sequence[str] = ()
-        self.resolver = Resolver(source=source, settings=SETTINGS, whole=True, clock=lambda: now)
-        self.waits = Waits(self.resolver, most_waits)
-        answers = Answers(self.resolver, self.waits, lambda: list(self.missing), clock=lambda: now)
-        self.app = application(answers, ("Discovery.example",))
-
-    def __call__(
-        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
-    ) -> httpx.Response:
-        """The answer."""
-        return asyncio.run(self.answer(path, method, headers))
-
-    async def answer(
-        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
-    ) -> httpx.Response:
-        """The answer, for a coroutine."""
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.request(method, path, headers=headers)
 
 
 @pytest.fixture

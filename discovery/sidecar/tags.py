@@ -1,0 +1,35 @@
+"""Entity tags: whoever says that it has the content of an index is not sent it again (RFC 9110).
+
+What a tag stands for is the content of a snapshot; ages, which move on by themselves, are in the
+headers of a 304, too. A compressed answer is another representation and has a tag of its own.
+"""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from discovery.sidecar.feed import takes_gzip
+
+
+def tag_of(request: Request, index: int, more: str = "") -> str:
+    """The strong tag of the answer to this request at an index; `more` is what else it says."""
+    coding = "-gzip" if takes_gzip(request.headers.get("accept-encoding", "")) else ""
+    return f'"{index}{more}{coding}"'
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Whether `If-None-Match` has this tag, by the weak comparison that it asks for (§13.1.2)."""
+    written = request.headers.get("if-none-match", "")
+    known = [one.strip().removeprefix("W/") for one in written.split(",")]
+    return written.strip() == "*" or tag in known
+
+
+def tagged(request: Request, response: Response, tag: str) -> Response:
+    """The answer with its tag, or that its client has it already."""
+    about: Mapping[str, str] = {"ETag": tag, "Vary": "Accept-Encoding"}
+    if is_known(request, tag):
+        kept = {k: v for k, v in response.headers.items() if k.startswith("x-discovery-")}
+        return Response(status_code=304, headers={**kept, **about})
+    response.headers.update(about)
+    return response
