@@ -98,7 +98,21 @@ def _hub(written: str, settings: Settings, listeners: Listeners) -> Source:
         ca=settings.hub_ca,
         label=settings.clusters[0].label if settings.clusters else "default",
     )
-    return HubSource(hubs(written), following, listeners=listeners)
+    hub = HubSource(hubs(written), following, listeners=listeners)
+    if settings.fallback == "off":
+        return hub
+    if not settings.clusters:
+        raise BadSetting("fallback", settings.fallback, "clusters too, to know what to read")
+    from discovery.sources.fallback import Fallback
+
+    return Fallback(
+        hub,
+        lambda: _ecs("", settings, listeners),
+        chance=Random(),
+        interval_s=settings.interval_s,
+        path=f"{settings.cache}.fleet" if settings.cache else None,
+        listeners=listeners,
+    )
 
 
 _SCHEMES: Mapping[str, Open] = {

@@ -111,3 +111,22 @@ def test_a_hub_may_ask_for_a_token(ecs: LocalECS) -> None:
     assert "hub_token" in refused.err
     shown = run("config", "--json", env={"ECS_DISCOVERY_HUB_TOKEN": "hush"})
     assert "hush" not in shown.out + run("config", env=env).out + refused.err + taken.err
+
+
+def test_a_follower_reads_ecs_itself_while_no_hub_answers(ecs: LocalECS) -> None:
+    """Where it is told to, and may; it says so with its pace."""
+    hub = ("serve", *ANY, "--http", "127.0.0.1:0", "--cluster", "prod")
+    with background(*hub, env=ecs.environment()) as first:
+        served = Served(first)
+        told = addresses(served.web())
+        follower = (
+            "serve", *ANY, "--http", "127.0.0.1:0", "--source", f"http://{served.address}",
+            "--interval", "1s", "--fallback", "ecs", "--cluster", "prod",
+        )  # fmt: skip
+        with background(*follower, env=ecs.environment()) as following:
+            own = Served(following)
+            own.web()
+            first.end(signal.SIGKILL)
+            following.until("ECS is read directly every 1 s (1 sidecars", "can be read again")
+            assert addresses(own.web()) == told
+            assert own.web()["age_s"] < 30

@@ -1,0 +1,201 @@
+"""Going direct while nobody leads: rarely enough that a whole fleet of us stays within its share.
+
+Rule 1: whoever leads (a hub, a store) is asked first, each time; directly is read only while that
+fails, and only so often that all followers together make `SHARE` calls a second.
+Rule 2: all of a fleet lose their leader at once, so the first direct read is at a time by chance.
+Rule 3: what reads directly, and all that it loads, is made when it is needed first.
+Rule 4: how many follow is kept on disk where there is a place, so that a restart knows it.
+"""
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import msgspec
+
+from discovery.balancing.policy import Chance
+from discovery.errors import SourceError
+from discovery.events import Listeners, Noticed
+from discovery.model import Observation, Service
+from discovery.sources.base import Source, Wanted
+
+SHARE = 10.0  # calls a second of all followers, half of what ECS refills for an account
+_PAGE = 100  # tasks or instances a call
+_MOST_BYTES = 1_000
+_Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class Leader(Source, Protocol):
+    """A source that many follow."""
+
+    @property
+    def followers(self) -> int:
+        """How many follow, 0 where that is not known."""
+        ...
+
+    def seen(self, observed_at: float) -> None:
+        """Take nothing from now on that was observed before, in seconds since the epoch."""
+        ...
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """How many read, and how many calls each makes for it.
+
+    Unless anybody said so: as many as this is built for, so that a fleet that never met its leader
+    does not take an account's quota.
+    """
+
+    followers: _Count = 1_000
+    calls: _Count = 21
+
+    def pause_s(self, interval_s: float) -> float:
+        """The pause between direct reads of each."""
+        return max(interval_s, self.followers * self.calls / SHARE)
+
+
+def calls_of(services: Iterable[Service]) -> int:
+    """How many calls of the scarce quota one read of these services takes."""
+    tasks: set[str] = set()
+    machines: set[str] = set()
+    for service in services:
+        tasks.update(e.task_arn for e in (*service.endpoints, *service.spares) if e.task_arn)
+        tasks.update(e.task_arn for e in service.exclusions)
+        machines.update(p.machine for p in service.placements.values() if p.machine)
+    return max(1, 2 * math.ceil(len(tasks) / _PAGE) + math.ceil(len(machines) / _PAGE))
+
+
+class Fallback:
+    """What `leader` says, and while it fails what a source made by `direct` says, at times."""
+
+    def __init__(
+        self,
+        leader: Leader,
+        direct: Callable[[], Source],
+        *,
+        chance: Chance,
+        interval_s: float = 10.0,
+        path: str | os.PathLike[str] | None = None,
+        listeners: Listeners | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._leader = leader
+        self._open = direct
+        self._direct: Source | None = None
+        self._chance = chance
+        self._interval_s = interval_s
+        self._path = None if path is None else Path(path)
+        self._listeners = listeners or Listeners()
+        self._monotonic = monotonic
+        self._fleet = self._kept = _read(self._path) or Fleet()
+        self._due: float | None = None  # when to read directly next; `None` while we are led
+        self._was_direct = False
+        self._closed = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """See `Source.labels`."""
+        return self._leader.labels
+
+    @property
+    def fleet(self) -> Fleet:
+        """What is known of the fleet."""
+        return self._fleet
+
+    def load(self, wanted: Wanted) -> Observation:
+        """What the leader says; without one what there is, where it is our turn to look."""
+        try:
+            observation = self._leader.load(wanted)
+        except SourceError:
+            if not self._is_our_turn():
+                raise
+            return self._read_directly(wanted)
+        self._due, self._was_direct = None, False
+        self._learn(observation, self._leader.followers)
+        return observation
+
+    def load_pending(self) -> Observation:
+        """What the last load put off, of whoever made it."""
+        source = self._direct if self._was_direct and self._direct else self._leader
+        return source.load_pending()
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._closed = True
+        self._leader.close()
+        if self._direct is not None:
+            self._direct.close()
+
+    def _is_our_turn(self) -> bool:
+        now = self._monotonic()
+        if self._due is None:
+            self._due = now + self._fleet.pause_s(self._interval_s) * self._chance.random()
+            self._was_direct = False
+        return now >= self._due and not self._closed
+
+    def _read_directly(self, wanted: Wanted) -> Observation:
+        if self._direct is None:
+            self._direct = self._open()
+        if not self._was_direct:
+            self._say()
+        self._was_direct = True
+        observation = self._direct.load(wanted)
+        if any(reading.learned for reading in observation.clusters):
+            self._leader.seen(observation.observed_at)
+            self._learn(observation)
+        pause_s = self._fleet.pause_s(self._interval_s)
+        self._due = self._monotonic() + pause_s
+        labels = (*self._leader.labels, *observation.labels, *self._direct.labels)
+        return replace(observation, labels=tuple(dict.fromkeys(labels)), fresh_for_s=3 * pause_s)
+
+    def _learn(self, observation: Observation, followers: int = 0) -> None:
+        """Remember how large the fleet and its work are; on disk where they differ by much."""
+        services = [s for reading in observation.clusters for s in reading.services]
+        followers = followers or self._fleet.followers
+        calls = calls_of(services) if services else self._fleet.calls
+        self._fleet = Fleet(followers, calls)
+        before, now = self._kept, self._fleet
+        if self._path is not None and (
+            abs(now.followers - before.followers) * 10 > before.followers
+            or abs(now.calls - before.calls) * 10 > before.calls
+        ):
+            self._kept = now
+            with suppress(OSError):  # it makes us slower after a restart, or quicker by little
+                _write(self._path, now)
+
+    def _say(self) -> None:
+        fleet, pause_s = self._fleet, self._fleet.pause_s(self._interval_s)
+        self._listeners.emit(
+            Noticed(
+                f"nobody leads: ECS is read directly every {pause_s:.0f} s"
+                f" ({fleet.followers} sidecars, {fleet.calls} calls each)"
+            )
+        )
+
+
+def _read(path: Path | None) -> Fleet | None:
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_MOST_BYTES), type=Fleet)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _write(path: Path, fleet: Fleet) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(msgspec.json.encode(fleet))
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,210 @@
+"""Going direct while no hub answers: when, how often, and what is taken from whom."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from discovery.client.opening import opened
+from discovery.errors import BadSetting, SourceUnreachable
+from discovery.events import Event, Listeners, Noticed
+from discovery.model import Endpoint, Observation, Placement, Service
+from discovery.settings import ClusterSettings, Settings
+from discovery.sources.base import FixedSource, Wanted
+from discovery.sources.fallback import SHARE, Fallback, Fleet, calls_of
+from tests.made import NOW, FakeClock, observed, reading, service
+
+LED = observed(reading(service("web", 1)))
+DIRECT = observed(reading(service("web", 2)), at=NOW + 100)
+DOWN = SourceUnreachable("hub http://a:1: no answer")
+
+
+class FixedLeader(FixedSource):
+    """A leader that says what it is told to, or fails."""
+
+    def __init__(self, followers: int = 0) -> None:
+        super().__init__(LED)
+        self.followers = followers
+        self.fails = False
+        self.least_observed_at = 0.0
+
+    def load(self, wanted: Wanted) -> Observation:
+        """What was said, unless it fails."""
+        if self.fails:
+            raise DOWN
+        return super().load(wanted)
+
+    def seen(self, observed_at: float) -> None:
+        """Keep it for the test."""
+        self.least_observed_at = observed_at
+
+
+class Rig:
+    """A fallback between a leader and a direct source, on a clock that a test moves."""
+
+    def __init__(self, followers: int = 0, path: Path | None = None, seed: int = 1) -> None:
+        self.clock = FakeClock(0.0)
+        self.leader = FixedLeader(followers)
+        self.direct = FixedSource(DIRECT)
+        self.opened = 0
+        self.said: list[Event] = []
+        self.source = Fallback(
+            self.leader,
+            self._open,
+            chance=Random(seed),
+            path=path,
+            listeners=Listeners(self.said.append),
+            monotonic=self.clock,
+        )
+
+    def _open(self) -> FixedSource:
+        self.opened += 1
+        return self.direct
+
+    def reads_at(self, until_s: float, step_s: float = 1.0) -> Iterator[float]:
+        """When it reads directly, asked once a step."""
+        while self.clock.now < until_s:
+            before = len(self.direct.loads)
+            with suppress(SourceUnreachable):
+                self.source.load(None)
+            if len(self.direct.loads) > before:
+                yield self.clock.now
+            self.clock.now += step_s
+
+
+def test_while_somebody_leads_nothing_is_read_directly() -> None:
+    """Not even made."""
+    rig = Rig()
+    assert rig.source.load(None) == LED
+    assert list(rig.reads_at(100)) == []
+    assert rig.opened == 0
+
+
+def test_without_a_leader_it_goes_direct_at_the_fleets_pace() -> None:
+    """Beginning at a time by chance; in between the leader's failure is what there is to say."""
+    rig = Rig(followers=100)
+    rig.source.load(None)
+    rig.leader.fails = True
+    pause_s = Fleet(100, calls_of(LED.clusters[0].services)).pause_s(10.0)
+    reads = list(rig.reads_at(10 * pause_s))
+    assert reads[0] <= pause_s
+    assert {round(b - a) for a, b in pairwise(reads)} == {round(pause_s)}
+    rig.clock.now = reads[-1] + 1
+    with pytest.raises(SourceUnreachable, match="no answer"):
+        rig.source.load(None)
+
+
+def test_a_whole_fleet_stays_within_its_share() -> None:
+    """A thousand that lose their hub in the same second, over any minute from then on."""
+    rigs = [Rig(followers=1_000, seed=n) for n in range(1_000)]
+    services = [service(f"s{n}", *range(n * 10, n * 10 + 10)) for n in range(20)]
+    told = observed(reading(*services))
+    reads: list[float] = []
+    for rig in rigs:
+        rig.leader.say(told)
+        rig.direct.say(told)
+        rig.source.load(None)
+        rig.leader.fails = True
+        reads += rig.reads_at(900, step_s=10.0)
+    calls = calls_of(services)
+    assert calls == 4
+    for minute in range(0, 900, 60):
+        made = calls * sum(minute <= at < minute + 60 for at in reads)
+        assert made <= 1.25 * SHARE * 60  # what is by chance is not even
+
+
+def test_the_leader_is_followed_again_once_it_answers() -> None:
+    """And nothing older than what was read meanwhile."""
+    rig = Rig()
+    rig.source.load(None)
+    rig.leader.fails = True
+    next(rig.reads_at(1e6, step_s=10))
+    assert rig.leader.least_observed_at == DIRECT.observed_at
+    rig.leader.fails = False
+    assert rig.source.load(None) == LED
+    rig.leader.fails = True
+    with pytest.raises(SourceUnreachable):
+        rig.source.load(None)
+
+
+def test_what_was_read_directly_is_fresh_for_the_pace() -> None:
+    """As wherever the pace is stretched by a budget."""
+    rig = Rig(followers=1_000)
+    rig.source.load(None)
+    rig.leader.fails = True
+    rig.clock.now = 1e6
+    with pytest.raises(SourceUnreachable):
+        rig.source.load(None)
+    rig.clock.now = 2e6
+    found = rig.source.load(None)
+    assert found.clusters == DIRECT.clusters
+    assert found.fresh_for_s == 3 * rig.source.fleet.pause_s(10.0) > 300
+
+
+def test_what_a_direct_read_put_off_is_asked_of_the_same_source() -> None:
+    """And of the leader's otherwise."""
+    rig = Rig()
+    rig.source.load(None)
+    rig.source.load_pending()
+    rig.leader.fails = True
+    next(rig.reads_at(1e6, step_s=10))
+    rig.source.load_pending()
+    assert (rig.leader.pending_loads, rig.direct.pending_loads) == (1, 1)
+
+
+def test_going_direct_is_said_once_with_its_pace() -> None:
+    """A person wonders about the calls, or why answers are old."""
+    rig = Rig(followers=100)
+    rig.source.load(None)
+    rig.leader.fails = True
+    assert len(list(rig.reads_at(500))) > 1
+    (notice,) = rig.said
+    assert isinstance(notice, Noticed)
+    assert "every 20 s (100 sidecars, 2 calls each)" in notice.message
+
+
+def test_the_size_of_the_fleet_outlives_a_restart(tmp_path: Path) -> None:
+    """A restart in an outage goes by it; what is no such file is passed over."""
+    path = tmp_path / "below" / "cache.fleet"
+    Rig(followers=70, path=path).source.load(None)
+    assert Rig(path=path).source.fleet == Fleet(70, 2)
+    for content in (b"", b"[]", b'{"followers":0}', b'{"followers":99999999}'):
+        path.write_bytes(content)
+        assert Rig(path=path).source.fleet == Fleet()
+
+
+def test_a_fleet_that_nobody_counted_counts_as_a_large_one() -> None:
+    """A thousand that never met their hub do not take the account's quota."""
+    assert Fleet().pause_s(10.0) == 2_100
+
+
+def test_calls_are_those_of_one_read() -> None:
+    """A list and a description of tasks, and the instances."""
+    endpoints = tuple(
+        Endpoint("10.0.0.1", n + 1, task_arn=f"arn:{n}", service="web") for n in range(201)
+    )
+    placements = {f"arn:{n}": Placement(machine=f"i-{n % 101}") for n in range(201)}
+    assert calls_of([Service("web", "demo", endpoints=endpoints, placements=placements)]) == 8
+    assert calls_of([]) == 1
+
+
+def test_closing_closes_both() -> None:
+    """And nothing is read directly any more."""
+    rig = Rig()
+    rig.leader.fails = True
+    rig.source.close()
+    assert list(rig.reads_at(1e6, step_s=100)) == []
+
+
+def test_a_fallback_has_to_know_what_to_read() -> None:
+    """A hub may tell of many clusters; which ones are ours is for the settings to say."""
+    with pytest.raises(BadSetting, match="clusters"):
+        opened("http://hub:8053", Settings(fallback="ecs"), Listeners())
+    named = Settings(fallback="ecs", clusters=(ClusterSettings("prod"),))
+    source = opened("http://hub:8053", named, Listeners())
+    assert isinstance(source, Fallback)
+    assert source.labels == ("prod",)
+    source.close()
