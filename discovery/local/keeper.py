@@ -2,8 +2,9 @@
 
 Rule 1: the program's descendants stay below the keeper, however they detach themselves (it is
 their subreaper), and die with the program.
-Rule 2: SIGTERM goes on to the program's process group, SIGHUP kills the program; the kernel sends
-SIGHUP when the guardian dies; SIGUSR1 freezes the program. It exits with the program's exit code.
+Rule 2: SIGTERM goes on to the program alone, as Docker sends it to process 1 alone, so that an
+entrypoint may delay it. SIGHUP kills the program with its process group; the kernel sends SIGHUP
+when the guardian dies; SIGUSR1 freezes the group. It exits with the program's exit code.
 Where there is no subreaper (only Linux has it), children that left the program's group stay.
 """
 
@@ -71,7 +72,8 @@ def _outlive(program: int) -> int:
     while True:
         heard = signal.sigwait(_HEARD)
         if heard == signal.SIGTERM:
-            _kill_group(program, signal.SIGTERM)
+            with contextlib.suppress(OSError):
+                os.kill(program, signal.SIGTERM)
         elif heard == FREEZE:
             _kill_group(program, signal.SIGSTOP)
         elif heard == signal.SIGHUP:

@@ -202,6 +202,21 @@ def test_sigterm_comes_before_sigkill(api: Api, tmp_path: Path) -> None:
     assert settled(api, arn, "STOPPED")["containers"][0]["exitCode"] == 7
 
 
+def test_sigterm_is_for_the_program_alone(api: Api, tmp_path: Path) -> None:
+    """What it has started goes on until it ends, so that an entrypoint may delay the signal."""
+    ready, out = tmp_path / "ready", tmp_path / "out"
+    child = f"trap 'echo child >> {out}; exit' TERM; touch {ready}; while :; do sleep 0.05; done"
+    script = f"sh -c \"{child}\" & trap 'echo own >> {out}; sleep 0.5; exit 7' TERM;"
+    script += " while :; do sleep 0.05; done"
+    define(api, container={"command": ["sh", "-c", script], "portMappings": []})
+    arn = run(api)
+    settled(api, arn)
+    until(ready.exists, 30)
+    api.ecs("StopTask", cluster="demo", task=arn)
+    assert settled(api, arn, "STOPPED")["containers"][0]["exitCode"] == 7
+    assert out.read_text().split() == ["own"]
+
+
 def test_program_that_ignores_sigterm_is_killed(api: Api) -> None:
     """After stopTimeout its exit code is 137."""
     define(

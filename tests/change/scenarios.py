@@ -1,0 +1,293 @@
+"""What can happen to a service: each scenario is a setting and an act, on any stage.
+
+The tests play them short, the benchmark long; an act returns when what it began has ended, and
+puts what it alone can tell into the stage's `told`.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from random import Random
+from typing import Any
+
+from discovery.local.world import Pace
+from tests.change.callers import fetched
+from tests.change.fleet import CLUSTER, Shape, until
+from tests.change.judging import Answer, share
+from tests.change.stage import APP, Setting, Stage
+
+OTHER = "other"
+WITHIN = 0.05  # of a revision's share of the traffic
+AFTER = 20  # requests of each caller after the end
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Something that happens."""
+
+    name: str
+    setting: Setting
+    act: Callable[[Stage], None]
+
+
+def rolling(minimum: int, shape: Shape, tasks: int = 4) -> Scenario:
+    """Every task is replaced by one of a new revision."""
+
+    def act(stage: Stage) -> None:
+        stage.fleet.deploy(APP)
+        stage.fleet.settle(APP)
+        stage.load.pass_by(AFTER)
+
+    limits = {
+        "minimumHealthyPercent": minimum,
+        "maximumPercent": minimum + 100 if minimum == 100 else 100,
+    }
+    service = {"deploymentConfiguration": limits}
+    return Scenario(
+        f"rolling deployment, minimumHealthyPercent {minimum}",
+        Setting(tasks, shape=shape, service=service),
+        act,
+    )
+
+
+def booting(boot_s: float, shape: Shape, tasks: int = 4) -> Scenario:
+    """As many tasks again are started, which are RUNNING long before they listen."""
+
+    def act(stage: Stage) -> None:
+        before = {life.task for life in stage.lives().values()}
+        with stage.fleet.ecs.faults.slow_boot(boot_s):
+            stage.fleet.scale(APP, 2 * tasks)
+            stage.fleet.settle(APP)
+        new = {life.task for life in stage.lives().values()} - before
+        for caller in stage.load.names:
+            until(lambda c=caller: new <= {a.task for a in stage.load.of(c)})  # type: ignore[misc]
+
+    return Scenario(
+        f"boot of {boot_s:g} s without a health check", Setting(tasks, shape=shape), act
+    )
+
+
+def draining(hosts: int, shape: Shape) -> Scenario:
+    """A task on each host; all hosts drain, and the tasks are replaced one by one."""
+
+    def act(stage: Stage) -> None:
+        old = stage.fleet.instances_with_tasks()
+        stage.fleet.ecs.add_instances(CLUSTER, hosts)
+        stage.fleet.drain(old)
+        until(lambda: not set(old) & set(stage.fleet.instances_with_tasks()))
+        stage.fleet.settle(APP)
+        stage.load.pass_by(AFTER)
+
+    one = ceil(100 / hosts)
+    limits = {"minimumHealthyPercent": 100 - one, "maximumPercent": 100 + one}
+    setting = Setting(hosts, hosts, shape=shape, service={"deploymentConfiguration": limits})
+    return Scenario(f"{hosts} hosts DRAINING, tasks replaced one by one", setting, act)
+
+
+def spot(tasks: int, shape: Shape, notice_s: float) -> Scenario:
+    """A task on each host; three hosts of ten get the notice of a Spot interruption."""
+
+    def act(stage: Stage) -> None:
+        gone = stage.fleet.instances_with_tasks()[: ceil(0.3 * tasks)]
+        stage.fleet.ecs.add_instances(CLUSTER, len(gone))
+        for arn in gone:
+            stage.fleet.ecs.interrupt_spot(arn)
+        until(lambda: not set(gone) & set(_instances(stage)))
+        stage.fleet.settle(APP)
+        stage.load.pass_by(AFTER)
+
+    pace = Pace(period_scale=notice_s / 120)
+    return Scenario(
+        "Spot: 30 % of the tasks interrupted", Setting(tasks, tasks, shape=shape, pace=pace), act
+    )
+
+
+def _instances(stage: Stage) -> list[str]:
+    found: list[str] = stage.fleet.api.list_container_instances(cluster=CLUSTER)[
+        "containerInstanceArns"
+    ]
+    return found
+
+
+def shifting(
+    strategy: str,
+    shape: Shape,
+    *,
+    tasks: int = 3,
+    window: int = 300,
+    tries: int = 6,
+    steps: Sequence[float] = (100.0,),
+    **configuration: Any,
+) -> Scenario:
+    """Traffic goes to a new revision in these steps of percent, and all back again.
+
+    Each step is measured in windows of so many requests of each caller, the first of which begins
+    when nobody should go by what was before any more.
+    """
+
+    def act(stage: Stage) -> None:
+        until(lambda: _release(stage)["status"] == "SUCCESSFUL")
+        stage.fleet.ecs.hold_deployment(CLUSTER, APP)
+        stage.fleet.deploy(APP)
+        new = stage.fleet.revision(APP)
+        for percent in steps:
+            until(lambda p=percent: _reached(stage, p))  # type: ignore[misc]
+            _measure(stage, new, percent, window, tries)
+        arn = _release(stage)["serviceDeploymentArn"]
+        stage.fleet.api.stop_service_deployment(serviceDeploymentArn=arn)
+        until(lambda: _release(stage)["status"].startswith("ROLLBACK_S"))
+        _measure(stage, new, 0.0, window, tries, "rolled back")
+
+    wanted = {"strategy": strategy, "bakeTimeInMinutes": 0, **configuration}
+    setting = Setting(
+        tasks,
+        shape=shape,
+        service={"deploymentConfiguration": wanted},
+        pace=Pace(stage_s=0.1, period_scale=0.02),
+    )
+    return Scenario(
+        f"{strategy.lower().replace('_', '/')} deployment and its rollback", setting, act
+    )
+
+
+def _release(stage: Stage) -> Mapping[str, Any]:
+    """The newest service deployment."""
+    listed = stage.fleet.api.list_service_deployments(cluster=CLUSTER, service=APP)
+    arn = listed["serviceDeployments"][0]["serviceDeploymentArn"]
+    answer = stage.fleet.api.describe_service_deployments(serviceDeploymentArns=[arn])
+    found: Mapping[str, Any] = answer["serviceDeployments"][0]
+    return found
+
+
+def _reached(stage: Stage, percent: float) -> bool:
+    """Whether the new revision has that share; one stage on where it has not."""
+    target = _release(stage)["targetServiceRevision"]
+    if target.get("requestedProductionTrafficWeight") == percent:
+        return True
+    stage.fleet.ecs.next_stage(CLUSTER, APP)
+    return False
+
+
+def _measure(
+    stage: Stage, revision: str, percent: float, window: int, tries: int, what: str = ""
+) -> None:
+    """Tell each caller's share, once all are as they should be or nothing is tried any more."""
+    stage.load.last_for(stage.timing.grace_s if tries == 1 else 0)
+    shares: dict[str, float] = {}
+    for _ in range(tries):
+        answers = stage.load.pass_by(window, answered=True)
+        shares = {c: _share_of(c, answers, revision) for c in stage.load.names}
+        if all(is_near(found, percent) for found in shares.values()):
+            break
+    for caller, found in shares.items():
+        name = f"{what or f'{percent:g} %'}, {caller}"
+        stage.told[name] = f"{100 * found:.1f} %"
+        if not is_near(found, percent):
+            stage.missed.append(f"{name}: {100 * found:.1f} %")
+
+
+def _share_of(caller: str, answers: Sequence[Answer], revision: str) -> float:
+    return share([a for a in answers if a.caller == caller], revision)
+
+
+def is_near(found: float, percent: float) -> bool:
+    """Whether a share is what it should be."""
+    return abs(found - percent / 100) <= WITHIN
+
+
+def zone_lost(shape: Shape, after_s: float, tasks: int = 6) -> Scenario:
+    """One of three zones vanishes without a word, while ECS says that its tasks run."""
+
+    def act(stage: Stage) -> None:
+        lost = stage.fleet.tasks()[0]["availabilityZone"]
+        stage.mark("lost")
+        stage.fleet.ecs.lose_zone(lost)
+        stage.mark("silent")
+        stage.load.last_for(after_s)
+
+    setting = Setting(tasks, 3, shape=shape, pace=Pace(host_lost_s=600.0))
+    return Scenario("zone lost without a word, one third of the tasks", setting, act)
+
+
+def reused(
+    shape: Shape, address: str, *, seconds: float, pause_s: float, denied: bool = False
+) -> Scenario:
+    """Tasks of two services end and begin on hosts of two ports each, which they exchange.
+
+    With `denied` ECS lets us read nothing meanwhile.
+    """
+
+    def act(stage: Stage) -> None:
+        random, ends_at = Random(1), time.monotonic() + seconds
+        fault = stage.fleet.ecs.faults.deny() if denied else None
+        # (the tests' own calls are made before: a fault of ours is for everybody)
+        while time.monotonic() < ends_at:
+            host = random.choice(stage.fleet.instances_with_tasks())
+            for task in stage.fleet.tasks():
+                if task["containerInstanceArn"] == host:
+                    stage.fleet.api.stop_task(cluster=CLUSTER, task=task["taskArn"])
+            stage.load.last_for(pause_s)
+        if fault is not None:
+            stage.fleet.ecs.faults.off(fault)
+        stage.load.pass_by(AFTER)
+
+    hosts = 3
+    options = {"host_ports": (40_001, 40_002), "address": address}
+    setting = Setting(hosts, hosts, options, replace(shape, drain_s=0.0), beside={OTHER: hosts})
+    name = "host-port range of two" + (", permissions denied" if denied else "")
+    return Scenario(name, setting, act)
+
+
+def restarted(shape: Shape, tasks: int = 3) -> Scenario:
+    """The program of a task ends, and is started again in place, with another port."""
+
+    def act(stage: Stage) -> None:
+        stage.load.last_for(3.0)  # a container is restarted only after it has run for a while
+        victim = stage.resolver.endpoints(APP)[0]
+        task = str(victim.task_arn).rpartition("/")[2]
+        fetched(victim.host, victim.port, stage.timing.timeout_s, path="/exit")
+        stage.mark("exited")
+
+        def moved() -> bool:
+            now = [e for e in stage.resolver.endpoints(APP) if e.task_arn == victim.task_arn]
+            return bool(now) and now[0].port != victim.port
+
+        until(moved, "the task never came back at another port")
+        for caller in stage.load.names:
+            until(lambda c=caller: _again(stage, c, task))  # type: ignore[misc]
+        stage.load.pass_by(AFTER)
+
+    policy = {"restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}
+    shape = replace(shape, container={**shape.container, **policy})
+    setting = Setting(tasks, shape=shape, pace=Pace(period_scale=0.03))
+    return Scenario("restart in place with a new port", setting, act)
+
+
+def _again(stage: Stage, caller: str, task: str) -> bool:
+    """Whether the task answers, a second after its program ended."""
+    ended_at = stage.marks["exited"]
+    return any(a.task == task and a.at > ended_at + 1.0 for a in stage.load.of(caller))
+
+
+def zero(shape: Shape, tasks: int = 3) -> Scenario:
+    """Scaled to nothing, and back."""
+
+    def act(stage: Stage) -> None:
+        stage.fleet.scale(APP, 0)
+        stage.fleet.settle(APP)
+        stage.marks["empty"] = max(_ended(stage))
+        stage.load.last_for(stage.timing.grace_s)
+        until(lambda: all(not a.task for a in stage.load.pass_by(5)), "somebody still answers")
+        stage.mark("back")
+        stage.fleet.scale(APP, tasks)
+        stage.load.pass_by(AFTER, answered=True)
+        stage.fleet.settle(APP)
+
+    return Scenario(
+        "scale to zero and back", Setting(tasks, shape=replace(shape, drain_s=0.0)), act
+    )
+
+
+def _ended(stage: Stage) -> list[float]:
+    return [task["stoppedAt"].timestamp() for task in stage.fleet.tasks("STOPPED")]
