@@ -5,8 +5,33 @@ where every task of a cluster is gone in one read and the source cannot say why,
 to agree before it is published.
 """
 
+from dataclasses import replace
+
 from discovery.errors import SourceError
-from discovery.model import ClusterReading, Service, Snapshot
+from discovery.model import ClusterReading, Observation, Service, Snapshot
+
+
+class Guard:
+    """Holds doubtful readings back until a second one agrees. Has one owner."""
+
+    def __init__(self) -> None:
+        self._doubted: frozenset[str] = frozenset()
+
+    def believed(
+        self, known: Snapshot, observation: Observation
+    ) -> tuple[Observation, frozenset[str]]:
+        """What may be published, and the labels of the clusters that need a second reading."""
+        doubted = frozenset(
+            reading.label
+            for reading in observation.clusters
+            if reading.label not in self._doubted and is_doubtful(known, reading)
+        )
+        read = {reading.label for reading in observation.clusters if reading.error is None}
+        self._doubted = (self._doubted - read) | doubted
+        if not doubted:
+            return observation, doubted
+        readings = tuple(held_back(r) if r.label in doubted else r for r in observation.clusters)
+        return replace(observation, clusters=readings), doubted
 
 
 def is_doubtful(previous: Snapshot, reading: ClusterReading) -> bool:

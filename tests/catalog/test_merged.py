@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.catalog.catalog import changed_names, merged
+from discovery.catalog.merging import changed_names, merged
 from discovery.errors import (
     AccessDenied,
     CredentialsExpired,
