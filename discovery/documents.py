@@ -209,6 +209,39 @@ def readiness(waiting_for: Sequence[str]) -> Document:
     return {"ready": not waiting_for, "waiting_for": list(waiting_for)}
 
 
+def status(
+    snapshot: Snapshot,
+    now: float,
+    waiting_for: Sequence[str],
+    budgets: Iterable[tuple[str, str, float, float, float, float]],
+) -> Document:
+    """The body of `/v1/status`: how old what is known is, and what is left of the budgets.
+
+    `budgets` are rows of endpoint, throttle group, calls that may be made at once, how many at
+    most, how many a second come back, and what throttles left of our share.
+    """
+    services = snapshot.services.values()
+    members = ("endpoint", "group", "available", "capacity", "per_s", "factor")
+    return {
+        "index": snapshot.index,
+        "ready": not waiting_for,
+        "waiting_for": list(waiting_for),
+        "stale_after_s": snapshot.fresh_for_s,
+        "clusters": [
+            {
+                "name": c.label,
+                "age_s": None if c.observed_at is None else round(max(0.0, now - c.observed_at), 3),
+                "error": c.error,
+                "services": sum(s.cluster == c.label for s in services),
+                "endpoints": sum(len(s.endpoints) for s in services if s.cluster == c.label),
+                "excluded": sum(len(s.exclusions) for s in services if s.cluster == c.label),
+            }
+            for c in snapshot.clusters
+        ],
+        "budgets": [dict(zip(members, row, strict=True)) for row in budgets],
+    }
+
+
 def settings(rows: Iterable[tuple[str, object, str, str]]) -> Document:
     """The body of `config --json`, from rows of key, value, origin and environment variable."""
     members = ("key", "value", "origin", "variable")

@@ -22,7 +22,7 @@ from discovery.model import Snapshot
 
 AGE = "X-Discovery-Age"
 INDEX = "X-Discovery-Index"
-OPEN = ("/health", "/ready")
+OPEN = ("/health", "/ready", "/", "/ui/page.css", "/ui/page.js", "/ui/icon.svg")
 
 
 class HostCheck:

@@ -23,6 +23,7 @@ from discovery.sidecar.garbage import Garbage
 from discovery.sidecar.levels import Levels
 from discovery.sidecar.listening import HttpServer, unusable
 from discovery.sidecar.metrics import Counted, Metrics
+from discovery.sidecar.page import Page
 from discovery.sidecar.resolvers import Resolvers
 from discovery.sidecar.stalls import Stalls
 from discovery.sidecar.waits import Waits
@@ -72,9 +73,10 @@ class Sidecar:
         self._waits = Waits(self.resolver)
         answers = Answers(self.resolver, self._waits, self.missing, settings.zone, clock)
         self._upstreams = Upstreams(self.resolver, settings.upstreams)
+        page = Page(self.resolver, self.missing, clock)
         metrics = Metrics(self._levels(clock))
         listeners.subscribe(metrics)
-        beside = [*DnsOverHttp(self._dns.answering).routes(), *metrics.routes()]
+        beside = [*DnsOverHttp(self._dns.answering).routes(), *metrics.routes(), *page.routes()]
         token = revealed(settings.http_token, "http_token") if settings.http_token else None
         app = application(answers, settings.allowed_hosts, beside, token)
         self._http = HttpServer(Counted(app, metrics), settings.http)
