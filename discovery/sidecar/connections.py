@@ -49,7 +49,7 @@ class _Limit:
 class Connection(H11Protocol):
     """One connection, with bounds that uvicorn does not have."""
 
-    most: ClassVar[int] = 500  # half of the descriptors that a container has by default
+    most: ClassVar[int] = 500
     request_s: ClassVar[float] = 5.0
     stalled_s: ClassVar[float] = 30.0
 
@@ -124,3 +124,8 @@ class Connection(H11Protocol):
         if len(usable) > self.most:
             waiting = (c for c in usable if not c._answers)
             min(waiting, key=lambda c: c._waiting_since).transport.abort()
+
+
+def bounded(most: int) -> type[Connection]:
+    """Connections of which there are no more than that."""
+    return type("Connection", (Connection,), {"most": most})

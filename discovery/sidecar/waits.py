@@ -4,9 +4,10 @@ Rule 1: every wait is bounded in time, their number is bounded, and all end when
 Rule 2: an index that is not the current one, a greater one too, is answered at once.
 """
 
+import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -23,7 +24,6 @@ DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 300.0
 MOST_WAITS = 400  # below the bound on connections, so that others are answered meanwhile
 KEEP_ALIVE_S = 15.0  # proxies close connections that are silent for a minute or less
-_SLICE_S = 1.0  # how long a wait may outlive the server's end
 
 
 class Waits:
@@ -34,6 +34,7 @@ class Waits:
         self._most = most
         self._waiting = 0
         self._over = False
+        self._ended: asyncio.Future[None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -41,19 +42,22 @@ class Waits:
         return self._waiting
 
     def end(self) -> None:
-        """Let everybody who waits go, within a second, and from now on. For any thread."""
+        """Let everybody who waits go, and from now on. For any thread."""
         self._over = True
+        if self._ended is not None:
+            with contextlib.suppress(RuntimeError):  # of a loop that is closed: nobody waits there
+                self._ended.get_loop().call_soon_threadsafe(_settle, self._ended)
 
     async def for_query(self, request: Request) -> bool:
         """Wait as `?index=N&wait=30s` asks; not at all, and false, where there is no index.
 
-        A client that goes away gives its place back within a second.
+        A client that goes away gives its place back.
         """
         asked = index_and_wait(request.query_params)
         if asked is None:
             return False
         with self._place():
-            await self._for_change(*asked, request.is_disconnected)
+            await self._for_change(*asked, _gone(request))
         return True
 
     def events(self, document: Callable[[], Document]) -> Response:
@@ -73,17 +77,31 @@ class Waits:
             body = document()
             yield b": still here\n\n" if essence(body) == said else event(body, index)
             said = essence(body)
-            await self._for_change(index, KEEP_ALIVE_S, _never)
+            await self._for_change(index, KEEP_ALIVE_S)
 
     async def _for_change(
-        self, index: int, wait_s: float, gone: Callable[[], Awaitable[bool]]
+        self, index: int, wait_s: float, gone: Coroutine[Any, Any, None] | None = None
     ) -> None:
-        until = time.monotonic() + wait_s
-        while self._resolver.snapshot.index == index and not self._over:
-            left_s = until - time.monotonic()
-            if left_s <= 0 or await gone():
-                return
-            await self._resolver.await_change(index, min(left_s, _SLICE_S))
+        """Until the index is another, the time is over, the client gone or the server ending."""
+        change = self._resolver.await_change(index, wait_s)
+        own: list[asyncio.Future[Any]] = [asyncio.ensure_future(change)]
+        own += [asyncio.ensure_future(gone)] if gone is not None else []
+        try:
+            if not self._over:
+                first = asyncio.FIRST_COMPLETED
+                await asyncio.wait([*own, self._end()], return_when=first)
+        finally:
+            for task in own:
+                task.cancel()
+
+    def _end(self) -> asyncio.Future[None]:
+        """What is done when the server ends, for the loop that runs."""
+        loop = asyncio.get_running_loop()
+        if self._ended is None or self._ended.get_loop() is not loop:
+            self._ended = loop.create_future()
+            if self._over:  # since before there was anything to tell of it
+                _settle(self._ended)
+        return self._ended
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
@@ -113,9 +131,15 @@ class _Stream(StreamingResponse):
                 await super().__call__(scope, receive, send)
 
 
-async def _never() -> bool:
-    """A stream is ended by its server when its client goes away."""
-    return False
+async def _gone(request: Request) -> None:
+    """Return when the client has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _settle(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def index_and_wait(query: QueryParams) -> tuple[int, float] | None:
