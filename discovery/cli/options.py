@@ -22,6 +22,8 @@ FINDING = (
     "boot_check",
     "enable",
     "overrides",
+    "hub_token",
+    "hub_ca",
 )
 SERVING = tuple(declaration.metadata["key"] for declaration in declared())
 _METAVARS = {
@@ -44,6 +46,7 @@ _METAVARS = {
     "probe_rise": "COUNT",
     "probe_fall": "COUNT",
     "cache": "FILE",
+    "events": "QUEUE",
     "hub_token": "TOKEN",
     "hub_ca": "FILE",
     "fallback": "off|ecs",

@@ -169,7 +169,8 @@ class HubSource:
         self._urls.append(self._urls.pop(0))
         if len(failures) == 1:
             raise failures[0][1]
-        raise SourceUnreachable("; ".join(str(error) for _, error in failures))
+        # In one order whoever was asked first: what is said anew is taken for news.
+        raise SourceUnreachable("; ".join(sorted(str(error) for _, error in failures)))
 
     def _taken(self, url: str, found: Told) -> Told:
         while self._urls[0] != url:

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -109,30 +110,38 @@ def following(
 
 
 @contextlib.contextmanager
-def liar(*answers: bytes) -> Iterator[str]:
+def liar(*answers: bytes, certificate: Path | None = None) -> Iterator[str]:
     """The URL of a server that sends these octets, one connection each, the last again and again.
 
-    It sends them when a request's head is complete, and closes the connection.
+    It sends them when a request's head is complete, and closes the connection. With a
+    `certificate`, and its key in the same file, it speaks TLS.
     """
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    scheme = "https" if context else "http"
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_lie, args=(listener, answers), daemon=True)
+        thread = threading.Thread(target=_lie, args=(listener, answers, context), daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join(TIMEOUT_S)
 
 
-def _lie(listener: socket.socket, answers: Sequence[bytes]) -> None:
+def _lie(listener: socket.socket, answers: Sequence[bytes], context: ssl.SSLContext | None) -> None:
     left = list(answers)
     while True:
         try:
-            connection, _ = listener.accept()
+            accepted, _ = listener.accept()
         except OSError:
             return
-        with connection, contextlib.suppress(OSError):
-            head = b""
-            while b"\r\n\r\n" not in head and (piece := connection.recv(65_536)):
-                head += piece
-            connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+        with accepted, contextlib.suppress(OSError):
+            connection = context.wrap_socket(accepted, server_side=True) if context else accepted
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head and (piece := connection.recv(65_536)):
+                    head += piece
+                connection.sendall(left.pop(0) if len(left) > 1 else left[0])

@@ -352,3 +352,40 @@ def _first(position: int) -> int:
     """A seed by which two hubs are asked in the order given (0) or the other (1)."""
     urls = ("http://a:1", "http://b:1")
     return next(s for s in range(99) if following(*urls, seed=s)._urls[0] == urls[position])
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of 127.0.0.1, signed by itself."""
+    path = tmp_path_factory.mktemp("tls") / "hub.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=hub", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(path), "-out", str(path.with_name("out.pem"))),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + path.with_name("out.pem").read_text())
+    return path
+
+
+def test_hubs_over_tls_are_believed_by_their_certificate(certificate: Path) -> None:
+    """Signed by who we were told to trust; nobody else."""
+    with liar(_answer(EMPTY, AGE), certificate=certificate) as url:
+        trusting = following(url, ca=certificate)
+        assert names(trusting.load(None)) == []
+        trusting.close()
+        doubting = following(url)
+        with pytest.raises(SourceUnreachable, match="certificate"):
+            doubting.load(None)
+        doubting.close()
+
+
+def test_a_missing_authority_file_is_said(tmp_path: Path) -> None:
+    """By the setting's name."""
+    follower = following("https://127.0.0.1:1", ca=tmp_path / "no.pem")
+    with pytest.raises(SourceError, match="hub_ca"):
+        follower.load(None)
+    follower.close()
