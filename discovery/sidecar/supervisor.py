@@ -17,7 +17,10 @@ from discovery.dns.server import DnsServer
 from discovery.errors import AddressUnusable
 from discovery.events import Listeners
 from discovery.settings import Address, Settings
+from discovery.sidecar import descriptors
+from discovery.sidecar.adapters.routes import Adapters
 from discovery.sidecar.app import Answers, application
+from discovery.sidecar.connections import bounded
 from discovery.sidecar.doh import DnsOverHttp
 from discovery.sidecar.garbage import Garbage
 from discovery.sidecar.levels import Levels
@@ -70,16 +73,19 @@ class Sidecar:
             listeners=listeners,
         )
         self._dns_bound = False
-        self._waits = Waits(self.resolver)
+        descriptors.raise_limit()
+        most = descriptors.connections()
+        self._waits = Waits(self.resolver, descriptors.waits(most))
         answers = Answers(self.resolver, self._waits, self.missing, settings.zone, clock)
         self._upstreams = Upstreams(self.resolver, settings.upstreams)
         page = Page(self.resolver, self.missing, clock)
         metrics = Metrics(self._levels(clock))
         listeners.subscribe(metrics)
         beside = [*DnsOverHttp(self._dns.answering).routes(), *metrics.routes(), *page.routes()]
+        beside += Adapters(lambda: self.resolver.snapshot, settings.zone, clock).routes()
         token = revealed(settings.http_token, "http_token") if settings.http_token else None
         app = application(answers, settings.allowed_hosts, beside, token)
-        self._http = HttpServer(Counted(app, metrics), settings.http)
+        self._http = HttpServer(Counted(app, metrics), settings.http, bounded(most))
         loops = {"http": lambda: self._http.loop, "upstreams": lambda: self._upstreams.loop}
         self._stalls = Stalls(loops, metrics.stalled)
 
