@@ -19,10 +19,14 @@ _FINE = 1 << 30
 
 
 def orders(ordering: Ordering, weights: Sequence[float], chance: Chance) -> Iterator[Order]:
-    """Orders of as many records as there are weights, without end."""
+    """Orders of as many records as there are weights, without end.
+
+    `balanced` is for equal weights; unequal ones, such as those of a deployment that shifts traffic,
+    are kept in it, too, as most clients know no other share than the first record's.
+    """
     if ordering == "stable" or len(weights) < 2:
         return repeat(range(len(weights)))
-    if ordering == "weighted" and any(weights):
+    if any(weights) and (ordering == "weighted" or len(set(weights)) > 1):
         return _weighted(weights, chance)
     return _balanced(len(weights), chance)
 

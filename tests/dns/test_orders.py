@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from discovery.dns.orders import cycle, orders
+from discovery.dns.orders import Ordering, cycle, orders
 
 SIZES = [2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 25]
 
@@ -44,9 +44,10 @@ def test_an_order_has_every_record_once(size: int) -> None:
     assert size == 1 or all(sorted(cycle(size, n)) == list(range(size)) for n in range(2, 9))
 
 
-def test_weights_are_the_shares_of_first_places() -> None:
+@pytest.mark.parametrize("ordering", ["weighted", "balanced"])
+def test_weights_are_the_shares_of_first_places(ordering: Ordering) -> None:
     """Exactly so in the long run, and the others follow by weight; none for weight 0."""
-    several = orders("weighted", [1.0, 2.0, 5.0, 0.0], Random(3).randrange)
+    several = orders(ordering, [1.0, 2.0, 5.0, 0.0], Random(3).randrange)
     found = [list(order) for order in islice(several, 800)]
     firsts = Counter(order[0] for order in found)
     assert all(abs(firsts[n] - want) <= 1 for n, want in enumerate((100, 200, 500, 0)))
