@@ -21,8 +21,8 @@ _FINE = 1 << 30
 def orders(ordering: Ordering, weights: Sequence[float], chance: Chance) -> Iterator[Order]:
     """Orders of as many records as there are weights, without end.
 
-    `balanced` is for equal weights; unequal ones, such as those of a deployment that shifts traffic,
-    are kept in it, too, as most clients know no other share than the first record's.
+    `balanced` is for equal weights; unequal ones, as of a deployment that shifts traffic, are kept
+    in it, too, since most clients know no other share than the first record's.
     """
     if ordering == "stable" or len(weights) < 2:
         return repeat(range(len(weights)))
