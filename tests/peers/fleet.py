@@ -23,9 +23,13 @@ DEADLINE_S = 60.0
 
 
 class Fleet:
-    """The service `app` in the cluster `demo`, each of its tasks running `program`."""
+    """A service of four tasks in the cluster `demo`, each of them running `program`."""
 
-    def __init__(self, ecs: LocalECS, program: Sequence[str]) -> None:
+    def __init__(
+        self, ecs: LocalECS, program: Sequence[str], name: str = "app", awsvpc_port: int = 0
+    ) -> None:
+        self.name = name
+        self._awsvpc_port = awsvpc_port
         self._ecs = ecs
         self._program = list(program)
         self._api: Any = boto3.client(
@@ -36,46 +40,62 @@ class Fleet:
             aws_secret_access_key="local",
         )
         self._define()
+        subnets = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+        network: Any = {"networkConfiguration": subnets} if awsvpc_port else {}
         self._api.create_service(
-            cluster="demo", serviceName="app", taskDefinition="app", desiredCount=TASKS
+            cluster="demo",
+            serviceName=name,
+            taskDefinition=name,
+            desiredCount=TASKS,
+            **network,
         )
         self.settle()
 
     def _define(self) -> None:
         container = {
-            "name": "app",
-            "image": "app",
+            "name": self.name,
+            "image": self.name,
             "memory": 32,
             "entryPoint": self._program,
-            "portMappings": [{"containerPort": 80, "hostPort": 0}],
+            "portMappings": [{"name": "http", "containerPort": self._awsvpc_port or 80}],
             "stopTimeout": 2,
         }
         self._api.register_task_definition(
-            family="app", networkMode="bridge", containerDefinitions=[container]
+            family=self.name,
+            networkMode="awsvpc" if self._awsvpc_port else "bridge",
+            containerDefinitions=[container],
         )
 
     def settle(self) -> None:
         """Wait until what runs is what is wanted."""
         self._api.get_waiter("services_stable").wait(
-            cluster="demo", services=["app"], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+            cluster="demo", services=[self.name], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
         )
 
     def deploy(self) -> None:
         """Replace every task by one of a new definition."""
         self._define()
-        self._api.update_service(cluster="demo", service="app", taskDefinition="app")
+        self._api.update_service(cluster="demo", service=self.name, taskDefinition=self.name)
         self.settle()
 
     def scale(self, count: int) -> None:
         """Run so many tasks."""
-        self._api.update_service(cluster="demo", service="app", desiredCount=count)
+        self._api.update_service(cluster="demo", service=self.name, desiredCount=count)
         self.settle()
 
     def kill(self) -> None:
         """End a task's process without a word, and have it replaced."""
-        (arn, *_) = self._api.list_tasks(cluster="demo", serviceName="app")["taskArns"]
-        self._ecs.kill_process(arn)
+        self._ecs.kill_process(self._any_task())
         self.settle()
+
+    def stop(self) -> None:
+        """Stop a task, and have it replaced."""
+        self._api.stop_task(cluster="demo", task=self._any_task())
+        self.settle()
+
+    def _any_task(self) -> str:
+        (arn, *_) = self._api.list_tasks(cluster="demo", serviceName=self.name)["taskArns"]
+        return str(arn)
 
     def close(self) -> None:
         """Close the API's connections."""
