@@ -79,6 +79,18 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesReceived:
+    """Messages came from the queue of events: so many told something of our clusters.
+
+    The others were of no interest here (`foreign`), or could not be read.
+    """
+
+    told: int
+    foreign: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueryDropped:
     """A DNS packet got no answer: too short, not a query, or over a limit."""
 
@@ -106,6 +118,7 @@ Event = (
     | RefreshFailed
     | Published
     | Noticed
+    | MessagesReceived
     | QueryDropped
     | Checked
 )

@@ -19,6 +19,7 @@ _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400
 _CLUSTER_ARN = re.compile(r"arn:[\w-]+:ecs:(?P<region>[\w-]+):\d*:cluster/(?P<name>[\w-]+)")
 _CLUSTER = re.compile(r"(?:(?P<region>[a-z]+(?:-[a-z]+)+-\d+)/)?(?P<name>[A-Za-z0-9_-]{1,255})")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_QUEUE = re.compile(r"https?://\S+|(?:arn:[\w-]+:sqs:[\w-]+:\d+:)?[\w-]{1,80}(?:\.fifo)?")
 _CLUSTER_WANT = "NAME, REGION/NAME or a cluster's ARN"
 _FORWARD_WANT = "a resolver's ADDR or ADDR:PORT, auto, or ZONE=ADDR, such as corp.example=10.0.0.2"
 _CLUSTER_KEYS = ("name", "region", "role_arn", "external_id", "alias")
@@ -221,6 +222,14 @@ def order(value: object) -> Literal["balanced", "weighted", "stable"]:
     return value
 
 
+def queue(value: object) -> str:
+    """An SQS queue: a URL, an ARN or a name."""
+    written = text(value)
+    if not _QUEUE.fullmatch(written):
+        raise ValueError("the name, ARN or URL of an SQS queue")
+    return written
+
+
 def path_or_off(value: object) -> str | None:
     """A file, or `off` for none."""
     written = text(value)
@@ -326,6 +335,9 @@ class Settings:
     )
     http_token: Secret | None = _setting(
         None, "http_token", secret, "bearer token that HTTP requests must have, or file:PATH"
+    )
+    events: str | None = _setting(
+        None, "events", queue, "SQS queue that EventBridge feeds, for this process alone"
     )
     interval_s: float = _setting(
         10.0, "interval", positive_duration, "pause between refreshes; jittered, stretched to fit"

@@ -30,6 +30,7 @@ FLOORS = {
     "discovery.ecs": 1,
     "discovery.ecs.source": 2,
     "discovery.ecs.caller": 2,
+    "discovery.ecs.changes": 2,
     "discovery.ecs.conversation": 2,
     "discovery.ecs.quotas": 2,
     "discovery.ecs.clients": 2,

@@ -34,6 +34,7 @@ from discovery.sources.base import Source, Wanted
 _log = logging.getLogger("discovery")
 
 HURRY_S = 1.0  # the shortest pause between loads that hurried calls can bring about
+NEWS_S = 0.2  # the pause before news of the source: what comes together is taken in together
 NEGATIVES = 4_096  # bounds the negative answers that are kept
 
 Clock = Callable[[], float]
@@ -89,6 +90,7 @@ class Refresher:
         self._current: Load | None = None
         self._next = Load()
         self._pending_at: float | None = None  # when to have the source read what it put off
+        self._has_news = False  # the source heard of something since it was last asked
         self._negative: TTLCache[Key, Load] = TTLCache(
             NEGATIVES, self._timing.negative_ttl_s, self._timing.monotonic
         )
@@ -196,6 +198,14 @@ class Refresher:
             self._bring_forward()
         self._pokes.put(None)
 
+    def news(self) -> None:
+        """The source has heard of changes by itself: have it take them in, soon."""
+        with self._lock:
+            self._has_news = True
+            soon = self._timing.monotonic() + NEWS_S
+            self._pending_at = min(self._pending_at or soon, soon)
+        self._pokes.put(None)
+
     def load(self) -> Observation:
         """Load once, in the calling thread, publish, and tell everybody. One caller at a time."""
         load, everything, unused = self._begin()
@@ -216,8 +226,10 @@ class Refresher:
         """Have the source read what its last load put off, as `load` does; nobody waits for it."""
         with self._lock:
             began = self._timing.monotonic()
-            self._pending_at = None
+            self._pending_at, self._has_news = None, False
         observation = self._asked(self._source.load_pending, self._source.labels)
+        if self._checks is not None:
+            self._checks.look_first(observation)
         doubted = self._catalog.publish(observation)
         with self._lock:
             ended = self._timing.monotonic()
@@ -342,6 +354,8 @@ class Refresher:
 
     def _plan_pending(self, observation: Observation, ended: float) -> None:
         self._pending_at = ended + EARLY_S if observation.pending else None
+        if self._has_news:
+            self._pending_at = ended + NEWS_S
 
     def _bring_forward(self) -> None:
         decent = max(self._timing.monotonic(), self._began + HURRY_S)

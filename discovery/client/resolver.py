@@ -40,7 +40,7 @@ from discovery.model import Change, Endpoint, Identity, Service, Snapshot
 from discovery.names import parse
 from discovery.overrides.watch import ByHand
 from discovery.settings import ClusterSettings, Settings, clusters
-from discovery.sources.base import Source
+from discovery.sources.base import Hearing, Source
 
 _FRESH_INTERVALS = 3  # reads may fail for this many intervals before data counts as stale
 _MOST_REASONS = 5
@@ -85,6 +85,7 @@ class Resolver:
         if isinstance(source, str):
             whole = whole or is_read_whole(source)
             source = opened(source, settings, listeners)
+        hearing = source if isinstance(source, Hearing) else None
         source, spread = placed(source, settings, balancing)
         known = remembered(source, self._title, settings, listeners, clock) if whole else None
         source = known or source
@@ -119,6 +120,9 @@ class Resolver:
             checks=checks,
             by_hand=by_hand,
         )
+
+        if hearing is not None:
+            hearing.news = refresher.news
 
         def missed(endpoint: Endpoint, outcome: Outcome) -> None:
             checks.doubt(endpoint)

@@ -29,6 +29,7 @@ DEPLOYMENTS = "service deployments"
 EC2 = "ec2"
 SSM = "ssm"
 TARGETS = "target health"
+QUEUES = "queues"  # has no quota that anybody else would miss
 
 # What may be over with the next read; nothing is concluded from it.
 PASSING = (

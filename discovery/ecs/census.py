@@ -1,6 +1,7 @@
 """Which tasks a cluster has and what they are, with the proof for those that are gone.
 
 Rule 1: a task that vanished from the list is described: what stopped is gone, what runs is not.
+An answer of an earlier version than is known changes nothing.
 Rule 2: where an answer knows none of the tasks asked for, or says nothing of one, a second read
 must agree, for a wrong cluster answers just so. Rule 3: what could not be listed or described
 leaves its services unread.
@@ -12,7 +13,6 @@ from functools import partial
 
 from discovery.ecs import calls, rotation
 from discovery.ecs.calls import Call, Listing, NoSuchService, Steps
-from discovery.ecs.facts import is_over
 from discovery.ecs.fields import Document, rows, text, texts
 from discovery.ecs.memory import Memory, Scope
 from discovery.ecs.tasks import Task, described
@@ -65,9 +65,15 @@ class Census:
 
         Each at most once in a load.
         """
-        before = dict(self.memory.tasks)
         vanished = [arn for arn in known if arn not in self.listed]
-        arns = self._chosen([arn for arn in (*self.listed, *vanished) if arn not in self.asked])
+        arns = [arn for arn in (*self.listed, *vanished) if arn not in self.asked]
+        yield from self.describe_these(self._chosen(arns))
+        self.memory.seen.turn(self.memory.tasks)
+        self.memory.retire(vanished, self.now)
+
+    def describe_these(self, arns: list[str]) -> Steps[None]:
+        """Describe these tasks and no others."""
+        before = dict(self.memory.tasks)
         self.asked.update(arns)
         chunks = [arns[start : start + 100] for start in range(0, len(arns), 100)]
         answers = yield from calls.all_of([self._describe(chunk) for chunk in chunks])
@@ -78,9 +84,6 @@ class Census:
                 continue
             doubted |= self._described(chunk, before, answer)
         self.memory.doubted = (self.memory.doubted - self.asked) | doubted
-        tasks = self.memory.tasks
-        self.memory.seen.turn(tasks)
-        self.memory.retire([a for a in vanished if a in tasks and is_over(tasks[a])], self.now)
 
     def _chosen(self, arns: list[str]) -> list[str]:
         """Those to describe now; what is in doubt is, and what is not listed any more."""
@@ -102,20 +105,29 @@ class Census:
         self, chunk: list[str], before: Mapping[str, Task], answer: Document
     ) -> set[str]:
         """Take in one answer; returns what it leaves in doubt."""
-        found = {task.arn: task for task in described(answer, self.memory.seen)}
-        self.memory.tasks.update(found)
-        self.memory.described_at.update(dict.fromkeys(found, self.now))
+        memory = self.memory
+        found = {task.arn: task for task in described(answer, memory.seen)}
+        current = {arn: task for arn, task in found.items() if not memory.is_outdated(task)}
+        if memory.heard is not None:
+            memory.heard.read(memory.tasks, current.values(), self.now)
         failures = rows(answer, "failures")
         reported = {text(f, "arn") for f in failures if f.get("reason") == "MISSING"}
         absent = [arn for arn in chunk if arn not in found]
-        unproven = [arn for arn in absent if not found or arn not in reported]
+        unproven = [a for a in absent if not found or a not in reported or self._is_only_told(a)]
+        memory.tasks.update(current)
+        memory.described_at.update(dict.fromkeys(current, self.now))
         doubtful = [arn for arn in unproven if arn not in self.memory.doubted]
+        doubtful = [arn for arn in doubtful if arn in before or arn in self.listed]
         if doubtful:
             self._not_described(doubtful, before, _doubt(len(doubtful)))
         for arn in absent:
             if arn not in doubtful:
                 self.memory.tasks.pop(arn, None)
         return set(doubtful)
+
+    def _is_only_told(self, arn: str) -> bool:
+        """Whether an event was first to tell: it may not have come to those who answer reads."""
+        return arn in self.memory.tasks and arn not in self.memory.described_at
 
     def _not_described(
         self, arns: Iterable[str], before: Mapping[str, Task], error: SourceError

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 5
+POLL_TIMEOUT_S = 25  # of SQS, whose answers may take 20 s to wait for a message
 ATTEMPTS = 1  # botocore's; each of ours has to have its share of the budget
 CONNECTIONS = 10
 
@@ -141,7 +142,7 @@ class Clients:
         try:
             region = self._region(access)
             session = self._session(access)
-            return session.create_client(service, region_name=region, config=_config())
+            return session.create_client(service, region_name=region, config=_config(service))
         except Exception as exc:
             raise error_of(exc, service, "CreateClient") from exc
 
@@ -199,12 +200,12 @@ def _assume(
     session.register_component("credential_provider", CredentialResolver([AssumedRole()]))
 
 
-def _config() -> "Config":
+def _config(service: str = "") -> "Config":
     from botocore.config import Config
 
     return Config(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        read_timeout=POLL_TIMEOUT_S if service == "sqs" else READ_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=CONNECTIONS,
         user_agent_extra="ecs-discovery",

@@ -15,7 +15,7 @@ from discovery.ecs.tasks import Family
 class Instance:
     """A container instance: the id of its machine and its state, `ACTIVE` or `DRAINING`.
 
-    `agent_connected` is whether its agent is in touch with ECS.
+    `agent_connected` is whether its agent is in touch with ECS. `version` grows with each change.
     """
 
     arn: str
@@ -23,6 +23,7 @@ class Instance:
     status: str | None = None
     zone: str | None = None
     agent_connected: bool | None = None
+    version: int | None = None
 
     @property
     def is_external(self) -> bool:
@@ -70,19 +71,23 @@ class Public:
 
 def instances_in(answer: Document) -> dict[str, Instance]:
     """The container instances in an answer of DescribeContainerInstances, by ARN."""
-    found = {}
-    for row in rows(answer, "containerInstances"):
-        arn = text(row, "containerInstanceArn")
-        if arn is not None:
-            attributes = pairs(rows(row, "attributes"))
-            found[arn] = Instance(
-                arn=arn,
-                machine=text(row, "ec2InstanceId"),
-                status=text(row, "status"),
-                zone=attributes.get("ecs.availability-zone") or None,
-                agent_connected=flag(row, "agentConnected"),
-            )
-    return found
+    found = (instance_of(row) for row in rows(answer, "containerInstances"))
+    return {instance.arn: instance for instance in found if instance is not None}
+
+
+def instance_of(document: Document) -> Instance | None:
+    """One container instance; `None` for a document that does not say which it is."""
+    arn = text(document, "containerInstanceArn")
+    if arn is None:
+        return None
+    return Instance(
+        arn=arn,
+        machine=text(document, "ec2InstanceId"),
+        status=text(document, "status"),
+        zone=pairs(rows(document, "attributes")).get("ecs.availability-zone") or None,
+        agent_connected=flag(document, "agentConnected"),
+        version=number(document, "version"),
+    )
 
 
 def missing_in(answer: Document) -> set[str]:

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from discovery.ecs.assembly import Known, Made, names_of
 from discovery.ecs.definitions import Definition
 from discovery.ecs.facts import Facts, is_over
+from discovery.ecs.heard import Heard
 from discovery.ecs.hosts import Host, Instance, Machine, Public
 from discovery.ecs.services import ServiceFacts
 from discovery.ecs.targets import TargetHealth
@@ -28,6 +29,7 @@ ABSENT_FOR_S = 2.0  # at first; twice as long each time, up to `AGAIN_AFTER_S`
 STOPPED_OF_ONE_NAME = 3
 DEFINITION_LIMIT = 10_000
 REVISION_LIMIT = 1_000
+OVER_LIMIT = 10_000
 NO_SUCH_SERVICE = "ECS knows no such service"
 
 
@@ -106,6 +108,8 @@ class Memory:
     seen: Seen = field(default_factory=Seen)
     described_at: dict[str, float] = field(default_factory=dict)  # by ARN of the task
     stopped: dict[str, tuple[Task, float]] = field(default_factory=dict)
+    over: MutableMapping[str, int | None] = field(default_factory=lambda: LRUCache(OVER_LIMIT))
+    heard: Heard | None = None  # of events, where there are any
     verdicts: dict[CheckKey, Health] = field(default_factory=dict)
     doubted: frozenset[str] = frozenset()
     doubted_services: dict[str, float] = field(default_factory=dict)
@@ -238,12 +242,20 @@ class Memory:
             again_s = min(AGAIN_AFTER_S, 2 * before.again_s) if before else ABSENT_FOR_S
             self.absences[name] = Absence(now, again_s)
 
+    def is_outdated(self, task: Task) -> bool:
+        """Whether something newer is known of it: events and reads overtake each other."""
+        known = self.tasks.get(task.arn)
+        version = known.version if known else self.over.get(task.arn)
+        return version is not None and task.version is not None and task.version < version
+
     def retire(self, arns: Iterable[str], now: float) -> None:
-        """Forget tasks that are over; the last few of a name stay, to say what became of them."""
+        """Forget those that are over; the last few of a name stay, to say what became of them."""
         for arn in arns:
-            task = self.tasks.pop(arn, None)
+            task = self.tasks.get(arn)
             if task is not None and is_over(task):
+                del self.tasks[arn]
                 self.stopped[arn] = (task, now)
+                self.over[arn] = task.version
         counts: dict[object, int] = {}
         for arn, (task, at) in sorted(self.stopped.items(), key=lambda i: i[1][1], reverse=True):
             counts[task.names] = counts.get(task.names, 0) + 1

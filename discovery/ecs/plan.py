@@ -25,6 +25,7 @@ from discovery.ecs.memory import (
     is_due,
     service_key,
 )
+from discovery.ecs.news import News, take_in
 from discovery.errors import SourceError
 from discovery.model import ClusterReading, Service
 
@@ -33,6 +34,11 @@ ROLLING_AGAIN_S = 10.0
 LOOK_AROUND_PAGES = 10
 NEW_NAMES = 100  # in one load: each may cost a call of its own, and anyone may ask for any name
 COUNT_FROM_NAMES = 4
+
+LOSING = (
+    "cluster {} changes in ways that no event tells, so it is polled as if there were none: does"
+    " the rule match its events, and does nobody else receive from the queue?"
+)
 
 # What services and families can be called; one impossible name would fail a whole call.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -59,6 +65,27 @@ def follow_up(scope: Scope, memory: Memory, now: float) -> Steps[ClusterReading]
     return read.result(last.wanted, last.at, last.complete)
 
 
+def update(scope: Scope, memory: Memory, news: News, now: float) -> Steps[ClusterReading]:
+    """Take in what events told, ask for what they leave open, and map what is known then.
+
+    It may go on while a read waits for answers. Without a read before it nothing can be told.
+    """
+    last = memory.last or LastRead(frozenset(), now, False)
+    read = _Read.at_time(scope, memory, now)
+    unsure = take_in(memory, news, now)
+    yield from calls.together(
+        read.census.describe_these(unsure),
+        read.look.services(news.services & memory.services.keys(), "know what events tell of"),
+    )
+    memory.retire(unsure, now)
+    yield from read.facts(last.wanted)
+    # Services that a read under way has only heard of have tasks that nobody knows yet.
+    heard = memory.known_services() - last.services
+    read.census.unread |= last.unread | (heard - _told_of(memory, news))
+    read.census.errors += last.errors
+    return read.result(last.wanted, last.at, last.complete)
+
+
 @dataclass(slots=True)
 class _Read:
     """One load of one cluster, on its way from calls to a reading."""
@@ -81,7 +108,7 @@ class _Read:
             return ClusterReading(self.scope.label, error=listing.error)
         yield from self.census.describe(list(self.memory.tasks))
         self.memory.task_count = len(self.census.listed)
-        yield from self._facts(None)
+        yield from self.facts(None)
         if self.census.holes:
             self.census.unread |= gaps.perhaps_incomplete(self.memory, self.now)
         complete = not self.census.holes and self.memory.names_at is not None
@@ -98,7 +125,7 @@ class _Read:
             yield from self._list(asked)
         self.memory.want(wanted, self.now)
         yield from self._describe(asked)
-        yield from self._facts(asked)
+        yield from self.facts(asked)
         yield from self._look_around(asked)
         self.census.unread |= self._untold(asked) | self.memory.waiting.keys()
         found = self.result(wanted, self.now, complete=False)
@@ -119,6 +146,8 @@ class _Read:
         withheld = unread | _among(blocked, wanted)
         why_empty = [doubts[name] for name in sorted(emptied)]
         errors = tuple(dict.fromkeys([*self.census.errors, *self.look.errors, *why_empty]))
+        if self.memory.heard is not None and self.memory.heard.is_losing:
+            self.memory.notices[LOSING.format(self.scope.label)] = self.now
         tasks = self.memory.tasks_of(wanted)
         named = gaps.named_definitions(self.memory, tasks, wanted)
         self.memory.wanted_definitions = frozenset(named)
@@ -238,7 +267,7 @@ class _Read:
         possible = [name for name in names if _NAME.fullmatch(name)]
         return set(self.memory.real_names(possible).values())
 
-    def _facts(self, wanted: frozenset[str] | None) -> Steps[None]:
+    def facts(self, wanted: frozenset[str] | None) -> Steps[None]:
         """What the tasks seen depend on: services, definitions, instances and their addresses."""
         memory, look = self.memory, self.look
         tasks = memory.tasks_of(wanted)
@@ -287,7 +316,7 @@ class _Read:
         else:
             return
         yield from self._describe(wanted)
-        yield from self._facts(wanted)
+        yield from self.facts(wanted)
 
     def _look_everywhere(self, unfound: set[str]) -> Steps[None]:
         """The only way to find a group, and the tasks that have joined one since."""
@@ -311,6 +340,13 @@ class _Read:
     def _unfound(self, wanted: frozenset[str]) -> set[str]:
         known = {n.lower() for n in (*self.memory.services, *self.memory.names_of_tasks())}
         return {name for name in wanted if name.lower() not in known}
+
+
+def _told_of(memory: Memory, news: News) -> set[str]:
+    """Names of tasks that events told of and that run."""
+    names_of = memory.namer()
+    tasks = (memory.tasks[arn] for arn in news.tasks if arn in memory.tasks)
+    return {name for task in tasks for name in names_of(task)}
 
 
 def _absent(

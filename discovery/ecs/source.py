@@ -4,6 +4,8 @@ Rule 1: one thread loads at a time; each cluster is read on a thread of its own,
 holds up nobody: what it says is handed in by a later load.
 Rule 2: what a thread of the parent may hold is made anew in the child of a fork.
 Rule 3: every failure is an error in the reading of its cluster.
+Rule 4: what events tell is taken in while a read waits for answers; of what is handed in, the later
+outcome stands.
 """
 
 import os
@@ -11,18 +13,20 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from math import inf
 from queue import Empty, SimpleQueue
 
 from discovery.ecs.budget import Standing
 from discovery.ecs.caller import Caller
 from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Batch, Steps
+from discovery.ecs.changes import Changes, queue_of
 from discovery.ecs.clients import Access, Clients
 from discovery.ecs.conversation import Conversation, Outcome
+from discovery.ecs.eventbridge import Told
+from discovery.ecs.heard import Heard
 from discovery.ecs.memory import DENIED_FOR_S, Memory, Scope
-from discovery.ecs.plan import follow_up, reading
+from discovery.ecs.plan import follow_up, reading, update
 from discovery.errors import BadSetting, SourceUnreachable
 from discovery.events import Listeners, Noticed
 from discovery.model import ClusterReading, Observation
@@ -32,6 +36,8 @@ from discovery.sources.base import Wanted
 PROMPT_S = 3.0  # how long one cluster that has been read waits for the others
 DEADLINE_S = 120.0  # how long a load waits at all, and an old reading stands for one under way
 ROLLING_S = 5.0  # the pace while a deployment runs
+SWEEP_S = 27.0  # the pace while events tell what changes; with its jitter under 30 s
+NEWS_PATIENCE_S = 0.5  # how long a load goes on waiting while there is news to take in
 
 
 @dataclass(slots=True)
@@ -41,7 +47,9 @@ class _Cluster:
     scope: Scope
     access: Access
     memory: Memory
+    lock: threading.Lock = field(default_factory=threading.Lock)
     under_way: Conversation | None = None
+    update: Conversation | None = None
     last: Outcome | None = None
 
     @property
@@ -54,13 +62,18 @@ class _Cluster:
 
         While a read takes long, what the one before it said still holds, but not for ever.
         """
-        is_same = self.last is not None and self.last.names == names
         if self.under_way is None:
+            is_same = self.last is not None and self.last.names == names
             return None if is_same else self._busy("was being read when more was asked")
-        age_s = self.under_way.age_s
-        if self.last and is_same and self.last.reading.error is None and age_s < DEADLINE_S:
+        if self.last is not None and self.stands(names):
             return replace(self.last.reading, complete=False)
-        return self._busy(f"is still being read after {age_s:.0f} s")
+        return self._busy(f"is still being read after {self.under_way.age_s:.0f} s")
+
+    def stands(self, names: frozenset[str] | None) -> bool:
+        """Whether what was said before of these names still holds while they are read again."""
+        if self.last is None or self.last.names != names or self.last.reading.error is not None:
+            return False
+        return self.under_way is None or self.under_way.age_s < DEADLINE_S
 
     def _busy(self, why: str) -> ClusterReading:
         error = SourceUnreachable(f"cluster {self.scope.label} {why}")
@@ -71,7 +84,8 @@ class EcsSource:
     """Reads what runs from the ECS API. Loads by one thread at a time; `close` from any.
 
     `environment` stands in for the process's own; `clock` gives seconds since the epoch, for what
-    is observed; `monotonic` seconds that only go on, for the budget.
+    is observed; `monotonic` seconds that only go on, for the budget. `news` may be set: it is
+    called, by any thread, when `load_pending` has changes to say that events told of.
     """
 
     def __init__(
@@ -90,6 +104,8 @@ class EcsSource:
         self._clock, self._monotonic = clock, monotonic
         self._environment = environment
         self._said: dict[str, float] = {}
+        self.news: Callable[[], None] = lambda: None
+        self._changes: Changes | None = None
         self._renew(is_closed=False)
         _alive.add(self)
 
@@ -113,6 +129,8 @@ class EcsSource:
         Returns when all are read, or when those are that can be in time.
         """
         now = self._clock()
+        if self._changes is not None:
+            self._changes.start()
         asked = [
             (each, None if wanted is None else wanted[each.scope.label])
             for each in self._clusters
@@ -122,19 +140,22 @@ class EcsSource:
         for cluster, names in asked:
             self._begin(cluster, names, reading(cluster.scope, cluster.memory, names, now))
         clusters = [cluster for cluster, _ in asked]
-        ended += self._waited_for(clusters)
+        may_go_on = all(cluster.stands(names) for cluster, names in asked)
+        ended += self._waited_for(clusters, may_go_on)
         self._sweep_ends(clusters)
         words = [word for c, names in asked if (word := c.word(names)) is not None]
         return self._observation(now, (*ended, *words), self._rest_s())
 
     def load_pending(self) -> Observation:
-        """Read the definitions that the last load left for later, and nothing else."""
+        """Take in what events told, read definitions that were left for later, and nothing else."""
         now = self._clock()
         ended = self._ended()
-        asked = [c for c in self._clusters if c.last and c.last.pending and not c.under_way]
-        for cluster in asked:
-            names = cluster.last.names if cluster.last else None
-            self._begin(cluster, names, follow_up(cluster.scope, cluster.memory, now))
+        asked = [c for c in self._clusters if self._begin_update(c, now)]
+        for cluster in self._clusters:
+            if cluster.last and cluster.last.pending and not (cluster.under_way or cluster.update):
+                steps = follow_up(cluster.scope, cluster.memory, now)
+                self._begin(cluster, cluster.last.names, steps)
+                asked.append(cluster)
         ended += self._waited_for(asked)
         # The rest after the last sweep goes on counting from its end.
         return self._observation(now, tuple(ended), self._longest_rest_s)
@@ -143,6 +164,8 @@ class EcsSource:
         """Close connections; a load under way ends soon."""
         self._closed.set()
         self._ends.put(None)
+        if self._changes is not None:
+            self._changes.close()
         self._clients.close()
 
     def renew_after_fork(self) -> None:
@@ -153,8 +176,9 @@ class EcsSource:
         self._closed = threading.Event()
         if is_closed:
             self._closed.set()
-        self._ends: SimpleQueue[_Cluster | None] = SimpleQueue()
+        self._ends: SimpleQueue[_End | None] = SimpleQueue()
         self._clients = Clients(self._environment)
+        self._changes = self._followed()
         self._caller = Caller(
             self._clients, self._settings.share, self._listeners, self._monotonic, self._closed
         )
@@ -174,37 +198,93 @@ class EcsSource:
         return _Cluster(
             scope,
             Access(each.region, each.role_arn, each.external_id),
-            Memory(),
+            Memory(heard=Heard() if self._changes is not None else None),
         )
+
+    def _followed(self) -> Changes | None:
+        """The queue of events, if there is one; in a child, unless its parent listens already."""
+        if self._settings.events is None:
+            return None
+        if self._changes is not None and self._changes.is_started:
+            self._listeners.emit(Noticed("events go to the parent process: clusters are polled"))
+            return None
+        queue = queue_of(self._settings.events)
+        return Changes(
+            queue,
+            Access(queue.region or self._settings.clusters[0].region),
+            self._clients,
+            self._label_of,
+            self._hear,
+            listeners=self._listeners,
+            monotonic=self._monotonic,
+        )
+
+    def _label_of(self, told: Told) -> str | None:
+        """Which of our clusters an event is of, by what is known of each."""
+        for cluster in self._clusters:
+            scope, access = cluster.scope, cluster.access
+            if scope.cluster.startswith("arn:"):
+                if scope.cluster == told.cluster:
+                    return scope.label
+                continue
+            region = self._clients.client("ecs", access).meta.region_name
+            _, _, _, where, _, name = told.cluster.split(":", 5)
+            if (where, name) == (region, f"cluster/{scope.cluster}"):
+                return scope.label
+        return None
+
+    def _hear(self) -> None:
+        """Events told of something: whoever waits for a read looks up, too."""
+        self._ends.put(None)
+        self.news()
+
+    def _begin_update(self, cluster: _Cluster, now: float) -> bool:
+        """Have what events told of a cluster taken in, once it was read for the first time."""
+        if self._changes is None or cluster.update is not None or cluster.last is None:
+            return False
+        news = self._changes.fetch(cluster.scope.label)
+        if news is None:
+            return False
+        steps = update(cluster.scope, cluster.memory, news, now)
+        cluster.update = self._held(cluster, cluster.last.names, steps)
+        return True
 
     def _begin(
         self, cluster: _Cluster, names: frozenset[str] | None, steps: Steps[ClusterReading]
     ) -> None:
         """Have a cluster read, unless it is being read."""
-        if cluster.under_way is not None:
-            return
+        if cluster.under_way is None:
+            cluster.under_way = self._held(cluster, names, steps)
 
+    def _held(
+        self, cluster: _Cluster, names: frozenset[str] | None, steps: Steps[ClusterReading]
+    ) -> Conversation:
         def answers(batch: Batch) -> list[Answer]:
             return self._caller.answers(cluster.access, batch, is_cold=cluster.last is None)
 
-        cluster.under_way = Conversation(
-            cluster.scope.label, names, cluster.memory, steps, answers, self._monotonic
-        )
-        cluster.under_way.start(partial(self._ends.put, cluster))
+        label, memory, lock = cluster.scope.label, cluster.memory, cluster.lock
+        held = Conversation(label, names, memory, lock, steps, answers, self._monotonic)
+        held.start(lambda: self._ends.put((cluster, held)))
+        return held
 
-    def _waited_for(self, asked: list[_Cluster]) -> list[ClusterReading]:
-        """What those say that end in time. Who was slow the last time is not waited for."""
+    def _waited_for(self, asked: list[_Cluster], may_go_on: bool = False) -> list[ClusterReading]:
+        """What those say that end in time. Who was slow the last time is not waited for.
+
+        With `may_go_on` nobody is for long, while there is news to take in.
+        """
         readings: list[ClusterReading] = []
         prompt = [cluster for cluster in asked if not cluster.is_slow] or asked
         began = self._monotonic()
-        while any(cluster.under_way for cluster in prompt) and not self._closed.is_set():
-            limit_s = DEADLINE_S if all(cluster.under_way for cluster in asked) else PROMPT_S
+        while any(c.under_way or c.update for c in prompt) and not self._closed.is_set():
+            limit_s = DEADLINE_S if all(c.under_way or c.update for c in asked) else PROMPT_S
+            if may_go_on and self._changes is not None and self._changes.waiting:
+                limit_s = NEWS_PATIENCE_S
             left_s = began + limit_s - self._monotonic()
             try:
-                cluster = self._ends.get(timeout=max(0.0, left_s))
+                end = self._ends.get(timeout=max(0.0, left_s))
             except Empty:
                 break
-            readings += self._ended_of(cluster)
+            readings += self._ended_of(end)
         return readings
 
     def _ended(self) -> list[ClusterReading]:
@@ -216,31 +296,54 @@ class EcsSource:
             except Empty:
                 return readings
 
-    def _ended_of(self, cluster: _Cluster | None) -> list[ClusterReading]:
-        if cluster is None or cluster.under_way is None:
+    def _ended_of(self, end: "_End | None") -> list[ClusterReading]:
+        if end is None:
             return []
-        cluster.under_way.join()
-        cluster.last, cluster.under_way = cluster.under_way.outcome, None
-        if cluster.last is None:
+        cluster, conversation = end
+        conversation.join()
+        outcome = conversation.outcome
+        if outcome is None:
             return []
-        for message, at in cluster.last.notices.items():
+        if conversation is cluster.update:
+            cluster.update, cluster.last = None, outcome.after(cluster.last)
+            if self._changes is not None:
+                self._changes.done(cluster.scope.label)
+        else:
+            cluster.under_way, cluster.last = None, outcome
+        for message, at in outcome.notices.items():
             if at - self._said.get(message, -inf) >= DENIED_FOR_S:
                 self._said[message] = at
                 self._listeners.emit(Noticed(message))
-        return [cluster.last.reading]
+        return [outcome.reading]
 
     def _observation(
         self, now: float, readings: tuple[ClusterReading, ...], rest_s: float
     ) -> Observation:
         lasts = [cluster.last for cluster in self._clusters if cluster.last is not None]
-        rolling = any(last.is_rolling for last in lasts)
+        again_s = self._sweep_s(lasts)
         return Observation(
             observed_at=now,
             clusters=readings,
-            pending=any(last.pending for last in lasts),
+            pending=any(last.pending for last in lasts) or self._is_news_left(),
             rest_s=rest_s,
-            again_s=min(ROLLING_S, self._settings.interval_s) if rolling else None,
+            again_s=again_s,
+            fresh_for_s=3 * again_s if again_s is not None else 0.0,
         )
+
+    def _sweep_s(self, lasts: list[Outcome]) -> float | None:
+        """The pace: soon while deployments run; slower while events tell all but health."""
+        rolling = any(last.is_rolling for last in lasts)
+        alive = self._changes is not None and self._changes.is_alive
+        if alive and len(lasts) == len(self._clusters) and all(last.is_told for last in lasts):
+            is_open = rolling or any(last.is_starting for last in lasts)
+            return None if is_open else max(SWEEP_S, self._settings.interval_s)
+        return min(ROLLING_S, self._settings.interval_s) if rolling else None
+
+    def _is_news_left(self) -> bool:
+        """Whether to be asked again: events wait, or a read that nobody waits for will end."""
+        if self._changes is None:
+            return False
+        return self._changes.waiting or any(c.under_way or c.update for c in self._clusters)
 
     def _rest_s(self) -> float:
         """What is left of the rest; a clock that was set back does not make it longer."""
@@ -254,6 +357,7 @@ class EcsSource:
         self._rested_at = self._clock() + self._longest_rest_s
 
 
+_End = tuple[_Cluster, Conversation]
 _alive: "weakref.WeakSet[EcsSource]" = weakref.WeakSet()
 
 

@@ -6,8 +6,8 @@ Rule 3: a source raises nothing but `SourceError`, and that only when nothing at
 Rule 4: after a fork the child calls `load` too; connections and locks are never the parent's.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
 from discovery.model import Observation
 
@@ -28,12 +28,26 @@ class Source(Protocol):
         ...
 
     def load_pending(self) -> Observation:
-        """Read only what the last load said to be pending. May block; raises `SourceError`."""
+        """Read only what the last load said to be pending, or what the source has heard of since.
+
+        May block; raises `SourceError`.
+        """
         ...
 
     def close(self) -> None:
         """Give back connections and files; safe to call twice and from any thread."""
         ...
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """A source that hears of changes by itself.
+
+    Whoever loads from it sets `news`, which the source calls, from any thread, when `load_pending`
+    has something to say. It must not block.
+    """
+
+    news: Callable[[], None]
 
 
 class FixedSource:
