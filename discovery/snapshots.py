@@ -13,6 +13,7 @@ import itertools
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import msgspec
 
@@ -34,7 +35,8 @@ from discovery.model import (
 )
 
 Key = tuple[str, str]
-Runs = tuple[tuple[float, int], ...]  # a time, and how many services in a row have it
+_Length = Annotated[int, msgspec.Meta(ge=1)]
+Runs = tuple[tuple[float, _Length], ...]  # a time, and how many services in a row have it
 
 FORMAT = 1
 MAX_BYTES = 64 << 20  # of a document, ten times what 10,000 tasks take

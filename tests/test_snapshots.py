@@ -1,5 +1,6 @@
 """Snapshot documents: what a follower or a disk reads is what was written, or an error."""
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -217,6 +218,7 @@ def test_a_document_of_the_version_before_is_read() -> None:
         (body(index=3), "index 3"),
         (body(read_at=[]), "read_at"),
         (body(read_at=[[NOW, 2]]), "read_at"),
+        (body(read_at=[[NOW, -1], [NOW, 2]]), "read_at"),
         (body(clusters=[{"label": "other"}]), "demo"),
         (body().replace(b"10.0.0.1", b"web.example"), "web.example"),
         (body().replace(b"32768", b"70000"), "70000"),
@@ -228,6 +230,17 @@ def test_a_bad_document_says_what_is_wrong(content: bytes, why: str) -> None:
     """In one sentence."""
     with pytest.raises(SourceMalformed, match=why):
         told(content)
+
+
+@given(st.data())
+def test_octets_that_changed_on_the_way_are_a_document_or_an_error(data: st.DataObject) -> None:
+    """Never another exception."""
+    content = bytearray(body())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    with contextlib.suppress(SourceMalformed):
+        observed(told(bytes(content)).snapshot)
 
 
 def test_times_can_be_moved_to_another_clock() -> None:

@@ -9,6 +9,7 @@ import difflib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp
 from discovery import documents
 from discovery.client.resolver import Resolver
 from discovery.documents import Document
-from discovery.errors import DiscoveryError, MethodNotAllowed, UnknownPath
+from discovery.errors import DiscoveryError, MethodNotAllowed, NotReady, UnknownPath
 from discovery.model import Service, Snapshot
 from discovery.names import Name, endpoints_at
 from discovery.sidecar.access import AGE, INDEX, AgeAndIndex, HostCheck, TokenCheck, seconds
@@ -98,8 +99,11 @@ class Answers:
         """Everything, or what changed since `known`, for followers; may wait for a change."""
         known, headers = request.query_params.get("known"), request.headers
         self.feed.met(headers.get(FOLLOWER))
-        if known is None or self.feed.is_known(known, self.resolver.snapshot):
+        if known is None:
             await self.waits.for_query(request)
+        elif self.feed.is_known(known, self.resolver.snapshot):
+            with suppress(NotReady):  # too many wait: times are told at once, which costs little
+                await self.waits.for_query(request)
         snapshot = any_loaded(self.resolver.snapshot)
         compressed = takes_gzip(headers.get("accept-encoding", ""))
         said = await self.feed.said(snapshot, known, compressed=compressed)

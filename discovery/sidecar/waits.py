@@ -31,7 +31,7 @@ class Waits:
 
     def __init__(self, resolver: Resolver, most: int = MOST_WAITS) -> None:
         self._resolver = resolver
-        self._most = most
+        self.most = most
         self._waiting = 0
         self._over = False
         self._ended: asyncio.Future[None] | None = None
@@ -105,8 +105,8 @@ class Waits:
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
-        if self._waiting >= self._most:
-            raise NotReady(f"{self._most} requests wait already: ask without index, or later")
+        if self._waiting >= self.most:
+            raise NotReady(f"{self.most} requests wait already: ask without index, or later")
         self._waiting += 1
         try:
             yield

@@ -117,7 +117,7 @@ class HubSource:
         if self._pid != os.getpid():
             self._inherited.append((self._client, self._socket))  # neither used nor closed here
             self._renew()
-        began = self._how.monotonic()
+        began, before = self._how.monotonic(), self._known
         try:
             with self._lock:
                 found = self._freshest()
@@ -128,7 +128,9 @@ class HubSource:
         observation = observed(found.snapshot)
         self._labels = observation.labels
         fresh_for_s = observation.fresh_for_s + self._wait_s
-        again_s = max(0.0, LEAST_PERIOD_S - took_s)
+        # A hub that has no place to wait answers at once; then the pace is for us to keep.
+        is_news = before is None or before.token != found.token
+        again_s = max(0.0, (LEAST_PERIOD_S if is_news else self._wait_s / 2) - took_s)
         return replace(observation, again_s=again_s, fresh_for_s=fresh_for_s)
 
     def load_pending(self) -> Observation:

@@ -23,7 +23,7 @@ from discovery.events import Event, Listeners, Noticed
 from discovery.model import Observation
 from discovery.secret import Secret
 from discovery.snapshots import MAX_BYTES
-from discovery.sources.hub import Following, HubSource, hubs
+from discovery.sources.hub import LEAST_PERIOD_S, Following, HubSource, hubs
 from tests.made import NOW, FakeClock, service
 from tests.sources.hubs import TIMEOUT_S, Hub, following, liar, until
 
@@ -70,6 +70,19 @@ def test_a_change_is_told_while_it_is_waited_for(hub: Hub) -> None:
     waiting.join(TIMEOUT_S)
     source.close()
     assert names(found[0]) == ["api", "web"]
+
+
+def test_a_hub_with_no_place_to_wait_is_asked_at_our_own_pace(hub: Hub) -> None:
+    """It answers at once, and is not asked again at once where nothing changed."""
+    hub.waits.most = 0
+    source = following(hub.url, interval_s=60)
+    paces = [source.load(None).again_s for _ in range(2)]
+    hub.say(WEB, API)
+    paces.append(source.load(None).again_s)
+    source.close()
+    first, unchanged, changed = (pace_s or 0.0 for pace_s in paces)
+    assert max(first, changed) <= LEAST_PERIOD_S
+    assert LEAST_PERIOD_S < unchanged <= 30
 
 
 def test_what_did_not_change_stays_the_same_object(hub: Hub, follower: HubSource) -> None:
