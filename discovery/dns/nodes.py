@@ -18,7 +18,8 @@ SHORT_ID = 8
 PROTOCOLS = (b"_tcp", b"_udp")
 ZONES = b"_zone"
 PINNED, PREFERRED = b"pin", b"prefer"
-MAX_NODES = 256  # per service; zones that nobody has are names, too
+MAX_NODES = 256  # per service
+_NOBODYS = b""  # stands for every availability zone that no endpoint is in
 _WEIGHT_UNIT = 100  # an SRV weight of 100 for a weight of 1 leaves room for fractions
 _LAST_RESORT_RANK = {"draining": 0, "starting": 1, "unhealthy": 2}
 
@@ -55,9 +56,11 @@ class ServiceNodes:
         self._ttl_s = ttl_s
         self._nodes: dict[tuple[bytes, ...], Node | None] = {}
         self._task_ids = sorted({i for i in map(task_id, service.endpoints) if i})
+        self._zones = {_zone_of(endpoint) for endpoint in service.endpoints} - {_NOBODYS}
 
     def find(self, labels: tuple[bytes, ...]) -> Node | None:
         """What the name of these labels to the left of the service has; `None`: no such name."""
+        labels = self._with_known_zone(labels)
         node = self._nodes.get(labels) or self._made(labels)
         if node is not None:
             if len(self._nodes) >= MAX_NODES:
@@ -85,6 +88,12 @@ class ServiceNodes:
                     found[record] = None
         return _by_type(found)
 
+    def _with_known_zone(self, labels: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The same, with one label for all zones that nobody is in: anybody can invent them."""
+        if labels[-1:] != (ZONES,) or len(labels) < 3 or labels[-3] in self._zones:
+            return labels
+        return (*labels[:-3], _NOBODYS, *labels[-2:])
+
     def _made(self, labels: tuple[bytes, ...]) -> Node | None:
         if labels[-1:] == (ZONES,):
             return self._zoned(labels[:-1])
@@ -100,9 +109,8 @@ class ServiceNodes:
             return None
         if len(labels) == 1:
             return EMPTY
-        zone = labels[-2].decode("ascii", "replace")
-        inside = tuple(e for e in self.service.endpoints if (e.zone or "").lower() == zone)
-        rest = labels[:-2]
+        zone, rest = labels[-2], labels[:-2]
+        inside = tuple(e for e in self.service.endpoints if zone and _zone_of(e) == zone)
         if labels[-1] == PREFERRED and not inside and (not rest or rest[-1] in PROTOCOLS):
             return self.find(rest)
         return self._among(rest, inside)
@@ -213,6 +221,10 @@ def task_id(endpoint: Endpoint) -> bytes:
     """The last part of the task's ARN, as a label; empty where there is none that DNS can carry."""
     last = (endpoint.task_arn or "").rpartition("/")[2].lower()
     return last.encode() if names.fits_dns(last) else b""
+
+
+def _zone_of(endpoint: Endpoint) -> bytes:
+    return (endpoint.zone or "").lower().encode()
 
 
 def _protocol(label: bytes) -> Protocol:

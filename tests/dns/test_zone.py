@@ -328,3 +328,22 @@ def test_invented_parents_take_no_memory() -> None:
     assert zone.children(APEX.name)
     assert zone.children(wire.name_of(b"prod", *APEX.labels))
     assert len(zone._children) == 2
+
+
+def test_invented_availability_zones_take_no_memory() -> None:
+    """Whoever asks for those that nobody has gets one answer for all of them."""
+    zone = Zone(SNAPSHOT, APEX)
+    for n in range(1_000):
+        nobody = f"x{n}.pin._zone.pay.ecs.internal"
+        assert not has(nobody, wire.A, zone)
+        assert not has(f"_http._tcp.{nobody}", wire.SRV, zone)
+        assert has(f"x{n}.prefer._zone.pay.ecs.internal", wire.A, zone)
+    assert len(zone._made[PAY.key]._nodes) <= 6
+
+
+def test_a_task_without_an_availability_zone_is_in_none() -> None:
+    """Not in one that nobody has."""
+    nowhere = Service("app", "prod", endpoints=(endpoint(TASKS[0], "10.0.7.1", 80, zone=None),))
+    zone = Zone(snapshot(nowhere), APEX)
+    assert not has("eu-west-1a.pin._zone.app.ecs.internal", wire.A, zone)
+    assert has("eu-west-1a.prefer._zone.app.ecs.internal", wire.A, zone) == {"10.0.7.1"}
