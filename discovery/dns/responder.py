@@ -92,6 +92,7 @@ class Responder:
         self._forwards = forwards
         self._flags = wire.RA if forwards else 0
         self._zone = Zone(Snapshot(), apex)
+        self._now = 0.0
         self._answers: dict[_Key, Packed] = {}
         self._before: dict[_Key, Packed] = {}  # packed for an earlier snapshot
         self._negatives: dict[_Key, Packed] = {}
@@ -107,8 +108,11 @@ class Responder:
         """Answer from this snapshot from now on, until it is called again, very soon."""
         if snapshot is not self._zone.snapshot:
             self._turn_to(snapshot)
-        if now >= self.shortcuts.until:
+        if now < self._now:  # the clock was set back: times until which answers hold are wrong
+            self._forget()
+        elif now >= self.shortcuts.until:
             self.shortcuts.forget()
+        self._now = now
 
     def respond(self, packet: bytes, now: float, client: str) -> "bytes | Outside":
         """The reply to a packet from this address. Raises `wire.Dropped` if there is none."""

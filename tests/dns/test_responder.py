@@ -5,6 +5,7 @@ from collections import Counter
 from random import Random
 
 import dns.message
+import dns.rcode
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,16 @@ def test_stale_answers_are_fresh_again_with_the_next_read() -> None:
     assert [e.code for e in ask(responder, PLAIN, now=late).extended_errors()] == [3]
     read_again = snapshot(read_at=late)
     assert not ask(responder, PLAIN, read_again, now=late + 2).extended_errors()
+
+
+def test_a_clock_that_is_set_back_makes_no_failure_last() -> None:
+    """What was said in a time that has not come yet is asked again."""
+    responder = made()
+    assert ask(responder, PLAIN, now=NOW + 1_000_000).rcode() == dns.rcode.SERVFAIL
+    assert len(ask(responder, PLAIN, snapshot(read_at=NOW)).answer) == 3
+    late = ask(responder, PLAIN, now=NOW + 100)
+    assert [e.code for e in late.extended_errors()] == [3]
+    assert not ask(responder, PLAIN).extended_errors()
 
 
 def test_a_read_that_changes_nothing_does_not_begin_the_rotation_anew() -> None:
