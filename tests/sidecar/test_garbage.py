@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from discovery.events import Noticed, Refreshed
+from discovery.errors import SourceError
+from discovery.events import Noticed, Refreshed, RefreshFailed
 from discovery.sidecar.garbage import EVERY_S, Garbage
 
 REFRESHED = Refreshed("prod", 1, 1, 0, 0.1)
+FAILED = RefreshFailed("prod", SourceError("no answer"))
 
 
 @pytest.fixture
@@ -53,6 +55,26 @@ def test_everything_is_collected_rarely_and_after_a_refresh(full: list[int]) -> 
         garbage(REFRESHED)
         garbage(REFRESHED)
         assert len(full) == 1
+    finally:
+        garbage.close()
+
+
+def test_an_outage_does_not_let_garbage_pile_up(full: list[int]) -> None:
+    """What fails leaves some, too; what is there before anything was read is not kept."""
+    clock = Clock()
+    garbage = Garbage(clock)
+    garbage.start()
+    try:
+        frozen = gc.get_freeze_count()
+        garbage(FAILED)
+        assert (len(full), gc.get_freeze_count()) == (0, frozen)
+        for minutes in (10, 20):
+            clock.now = 60.0 * minutes
+            garbage(FAILED)
+            garbage(FAILED)
+        assert (len(full), gc.get_freeze_count()) == (2, frozen)
+        garbage(REFRESHED)
+        assert gc.get_freeze_count() > frozen
     finally:
         garbage.close()
 
