@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from discovery.dns import answers, wire
 from discovery.dns.forward import Forwarder
+from discovery.dns.records import parsed_address
 from discovery.dns.relay import Relayed
 from discovery.dns.responder import Outside, Responder
 from discovery.model import Snapshot
@@ -27,7 +28,7 @@ Later = Callable[[Callable[[bytes], None]], None]
 
 
 class Allowed:
-    """Which clients may ask: those of some networks. Safe from any thread."""
+    """Which clients may ask: those of some networks, known by address. Safe from any thread."""
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in networks]
@@ -42,10 +43,10 @@ class Allowed:
         return known
 
     def _is_inside(self, client: str) -> bool:
-        address = ipaddress.ip_address(client.partition("%")[0])
+        address = parsed_address(client)
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        return address is not None and any(address in network for network in self._networks)
 
 
 class Answering:

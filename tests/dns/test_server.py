@@ -376,10 +376,16 @@ def test_strangers_are_refused_with_the_reason(ask: Callable[[DnsServer, bytes],
         ("8.8.8.8", False),
         ("172.32.0.1", False),
         ("2001:db8::1", False),
+        ("", False),
+        ("unknown", False),
+        ("10.0.0.1:5000", False),
     ],
 )
 def test_private_networks_may_ask(client: str, is_allowed: bool) -> None:
-    """Unless settings say which; asked twice, as what was found is remembered."""
+    """Unless settings say which; asked twice, as what was found is remembered.
+
+    What a proxy tells instead of an address may be anything.
+    """
     allowed = Allowed(PRIVATE)
     assert [allowed(client), allowed(client)] == [is_allowed, is_allowed]
 
