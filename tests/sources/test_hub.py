@@ -402,3 +402,24 @@ def test_a_missing_authority_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="hub_ca"):
         follower.load(None)
     follower.close()
+
+
+def test_a_child_after_a_fork_asks_by_itself(hub: Hub) -> None:
+    """Over a connection of its own, whatever the parent's was doing."""
+    program = (
+        "import os, random, sys; from discovery.sources.hub import Following, HubSource\n"
+        f"source = HubSource([{hub.url!r}], Following(random.Random(1), interval_s=0.1))\n"
+        "source.load(None)\n"
+        "source._lock.acquire()  # as if the parent were loading\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(len(source.load(None).clusters[0].services))\n"
+        "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "source._lock.release()\n"
+        "print(status, len(source.load(None).clusters[0].services))\n"
+        "source.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "1 1\n", done.stderr
