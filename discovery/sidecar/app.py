@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,11 +27,16 @@ from discovery.documents import Document
 from discovery.errors import DiscoveryError, MethodNotAllowed, NotReady, UnknownPath
 from discovery.model import Service, Snapshot
 from discovery.names import Name, endpoints_at
+from discovery.sidecar import openapi
 from discovery.sidecar.access import AGE, INDEX, AgeAndIndex, HostCheck, TokenCheck, seconds
 from discovery.sidecar.feed import FOLLOWER, Feed, takes_gzip
 from discovery.sidecar.lookup import any_loaded, known
+from discovery.sidecar.origins import OriginCheck
+from discovery.sidecar.tags import tag_of, tagged
 from discovery.sidecar.waits import Waits
 
+LEAST_PACKED = 1_000  # octets; less fits into one packet anyway
+_LEVEL = 4
 _log = logging.getLogger("discovery")
 
 
@@ -63,7 +69,8 @@ class Answers:
     async def services(self, request: Request) -> Response:
         """Every service, with counts and ports."""
         snapshot = any_loaded(self.resolver.snapshot)
-        return _json(documents.services(snapshot, self.clock()), _headers(snapshot))
+        answer = _json(documents.services(snapshot, self.clock()), _headers(snapshot))
+        return tagged(request, answer, tag_of(request, snapshot.index, weak=True))
 
     async def service(self, request: Request) -> Response:
         """One service: endpoints of every port and their use, exclusions, ports, age."""
@@ -86,14 +93,16 @@ class Answers:
     async def explain(self, request: Request) -> Response:
         """Every task, kept or dropped, and why."""
         snapshot, _, service = self._found(request)
-        return _json(documents.explanation(service), self._headers_of(service, snapshot))
+        answer = _json(documents.explanation(service), self._headers_of(service, snapshot))
+        return tagged(request, answer, tag_of(request, snapshot.index))
 
     async def history(self, request: Request) -> Response:
         """The last changes of a service; also of one that is gone."""
         text = _text(request)
         changes = self.resolver.history(text)
         snapshot = self.resolver.snapshot if changes else self._found(request)[0]
-        return _json(documents.history(text, changes), _headers(snapshot))
+        answer = _json(documents.history(text, changes), _headers(snapshot))
+        return tagged(request, answer, tag_of(request, snapshot.index))
 
     async def snapshot(self, request: Request) -> Response:
         """Everything, or what changed since `known`, for followers; may wait for a change."""
@@ -149,7 +158,9 @@ class Answers:
     def _endpoints(self, request: Request) -> Response:
         snapshot, name, service = self._found(request)
         body = self._endpoints_body(_text(request), snapshot, name, service)
-        return _json(body, self._headers_of(service, snapshot))
+        answer = _json(body, self._headers_of(service, snapshot))
+        stale = "-stale" if body["stale"] else ""
+        return tagged(request, answer, tag_of(request, snapshot.index, stale, weak=True))
 
     def _endpoints_body(
         self, text: str, snapshot: Snapshot, name: Name, service: Service
@@ -172,7 +183,7 @@ def application(
     `beside` are the paths of other interfaces that live by the same rules. With a `token` only
     requests that have it are answered.
     """
-    routes = [*answers.routes(), *beside]
+    routes = [*answers.routes(), *beside, *openapi.routes()]
     paths = [route.path.replace(":path", "") for route in routes]
 
     def on_http_error(request: Request, error: Exception) -> Response:
@@ -191,8 +202,9 @@ def application(
     )
     app.router.redirect_slashes = False
     # Around all of Starlette, whose own middleware would leave out answers to our mistakes.
-    asked = TokenCheck(app, token, _error) if token else app
-    checked = HostCheck(asked, allowed_hosts, _error)
+    packed = GZipMiddleware(app, minimum_size=LEAST_PACKED, compresslevel=_LEVEL)
+    asked = TokenCheck(packed, token, _error) if token else packed
+    checked = HostCheck(OriginCheck(asked, _error), allowed_hosts, _error)
     return AgeAndIndex(checked, lambda: answers.resolver.snapshot, answers.clock)
 
 

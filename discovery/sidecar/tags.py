@@ -1,7 +1,8 @@
 """Entity tags: whoever says that it has the content of an index is not sent it again (RFC 9110).
 
-What a tag stands for is the content of a snapshot; ages, which move on by themselves, are in the
-headers of a 304, too. A compressed answer is another representation and has a tag of its own.
+What a tag stands for is the content of a snapshot. An answer that has its age in the body, too, is
+never the same octets again, so that its tag is a weak one; the age is in the headers of a 304. A
+compressed answer is another representation and has a tag of its own.
 """
 
 from collections.abc import Mapping
@@ -12,17 +13,17 @@ from starlette.responses import Response
 from discovery.sidecar.feed import takes_gzip
 
 
-def tag_of(request: Request, index: int, more: str = "") -> str:
-    """The strong tag of the answer to this request at an index; `more` is what else it says."""
+def tag_of(request: Request, index: int, more: str = "", *, weak: bool = False) -> str:
+    """The tag of the answer to this request at an index; `more` is what else it depends on."""
     coding = "-gzip" if takes_gzip(request.headers.get("accept-encoding", "")) else ""
-    return f'"{index}{more}{coding}"'
+    return f'{"W/" if weak else ""}"{index}{more}{coding}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
     """Whether `If-None-Match` has this tag, by the weak comparison that it asks for (§13.1.2)."""
     written = request.headers.get("if-none-match", "")
     known = [one.strip().removeprefix("W/") for one in written.split(",")]
-    return written.strip() == "*" or tag in known
+    return written.strip() == "*" or tag.removeprefix("W/") in known
 
 
 def tagged(request: Request, response: Response, tag: str) -> Response:

@@ -141,4 +141,5 @@ def _place(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
 
 
 def _member(request: Mapping[str, Any], name: str, other: str, default: object) -> object:
-    return request.get(name, request.get(other)) or default
+    value = request.get(name, request.get(other))
+    return default if value is None else value  # null is the default in protocol buffers' JSON
