@@ -273,7 +273,7 @@ class Forwarder:
             with contextlib.suppress(OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(attempt.timeout_s):
                     reply = await exchange.exchanged(upstream.address, sent, attempt.stream)
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or not asked for something that we lack
             upstream.abandoned(self._clock())
             raise
         upstream.ended(reply is not None and upstream not in question.looped, self._clock())

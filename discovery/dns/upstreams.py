@@ -36,7 +36,8 @@ class Upstream:
         self._plain_until = 0.0
         self._streams_until = 0.0
         self._redeemed = 0  # questions in a row that only a stream answered
-        self._silent_since: float | None = None
+        self._asked = 0  # attempts under way
+        self._silent_since = 0.0  # while there are any
 
     def __repr__(self) -> str:
         return f"<Upstream {self.address}, {self._failures} failures>"
@@ -55,14 +56,16 @@ class Upstream:
 
     def began(self, now: float) -> None:
         """Learn that it is asked. One question at a time tries whether it is well again."""
-        if self._silent_since is None:
+        if not self._asked:
             self._silent_since = now
+        self._asked += 1
         if self._failures >= _FAILURES_TO_REST:
             self._rests_until = max(self._rests_until, now + _FIRST_REST_S)
 
     def ended(self, is_well: bool, now: float) -> None:
         """Learn from an attempt."""
-        self._silent_since = None
+        self._asked -= 1
+        self._silent_since = now
         self._failures = 0 if is_well else self._failures + 1
         over = self._failures - _FAILURES_TO_REST
         rest_s = min(_FIRST_REST_S * 2 ** min(over, 10), _LONGEST_REST_S)
@@ -70,8 +73,10 @@ class Upstream:
 
     def abandoned(self, now: float) -> None:
         """Learn from an attempt that we gave up for reasons of our own: was it silent for long?"""
-        if self._silent_since is not None and now - self._silent_since >= _PATIENCE_S:
+        if now - self._silent_since >= _PATIENCE_S:
             self.ended(False, now)
+        else:
+            self._asked -= 1
 
     def understood_no_edns(self, now: float) -> None:
         """Learn that it answered only without EDNS."""

@@ -177,14 +177,24 @@ def test_who_begins_to_rest_meanwhile_is_asked_last() -> None:
 def test_attempts_that_we_give_up_count_only_after_long_silence() -> None:
     """Else a silent resolver would never rest while we are overloaded, or a good one would."""
     (a,) = named("a")
-    for now in (0.0, 0.1, 0.2):
+    a.began(0.0)
+    for now in (0.1, 0.2, 0.3):
         a.began(now)
-        a.abandoned(now + 0.1)
+        a.abandoned(now)
     assert not a.rests(0.3)
     for now in (0.6, 1.3):
-        a.abandoned(now)
         a.began(now)
+        a.abandoned(now)
     assert a.rests(1.4)
+
+
+def test_time_in_which_nothing_was_asked_is_no_silence() -> None:
+    """Each of these was given up at once, long after the one before."""
+    (a,) = named("a")
+    for now in (0.0, 100.0, 200.0, 300.0):
+        a.began(now)
+        a.abandoned(now + 0.1)
+        assert not a.rests(now + 0.1)
 
 
 def test_failures_live_longer_each_time() -> None:
