@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -104,6 +104,15 @@ class Fleet:
     def scale(self, service: str, count: int) -> None:
         """Have so many tasks."""
         self.api.update_service(cluster=CLUSTER, service=service, desiredCount=count)
+
+    def replace(self, service: str) -> None:
+        """Begin to replace the tasks by others of the same revision."""
+        self.api.update_service(cluster=CLUSTER, service=service, forceNewDeployment=True)
+
+    def stop(self, tasks: Iterable[str]) -> None:
+        """Stop these tasks; their service starts others."""
+        for arn in tasks:
+            self.api.stop_task(cluster=CLUSTER, task=arn)
 
     def drain(self, instances: list[str]) -> None:
         """Set hosts to DRAINING, which moves their tasks elsewhere."""

@@ -117,6 +117,7 @@ def shifting(
     tasks: int = 3,
     window: int = 300,
     tries: int = 6,
+    exact: bool = True,
     steps: Sequence[float] = (100.0,),
     **configuration: Any,
 ) -> Scenario:
@@ -136,7 +137,6 @@ def shifting(
             _measure(stage, new, percent, window, tries)
         arn = _release(stage)["serviceDeploymentArn"]
         stage.fleet.api.stop_service_deployment(serviceDeploymentArn=arn)
-        until(lambda: _release(stage)["status"].startswith("ROLLBACK_S"))
         _measure(stage, new, 0.0, window, tries, "rolled back")
 
     wanted = {"strategy": strategy, "bakeTimeInMinutes": 0, **configuration}
@@ -145,6 +145,7 @@ def shifting(
         shape=shape,
         service={"deploymentConfiguration": wanted},
         pace=Pace(stage_s=0.1, period_scale=0.02),
+        exact=exact,
     )
     return Scenario(
         f"{strategy.lower().replace('_', '/')} deployment and its rollback", setting, act
@@ -205,38 +206,68 @@ def zone_lost(shape: Shape, after_s: float, tasks: int = 6) -> Scenario:
         stage.fleet.ecs.lose_zone(lost)
         stage.mark("silent")
         stage.load.last_for(after_s)
+        until(lambda: not any(a.error for a in stage.load.pass_by(2 * AFTER)))
+        stage.mark("over")
 
     setting = Setting(tasks, 3, shape=shape, pace=Pace(host_lost_s=600.0))
     return Scenario("zone lost without a word, one third of the tasks", setting, act)
 
 
-def reused(
-    shape: Shape, address: str, *, seconds: float, pause_s: float, denied: bool = False
-) -> Scenario:
+def reused(shape: Shape, network: str, *, seconds: float, pause_s: float) -> Scenario:
     """Tasks of two services end and begin on hosts of two ports each, which they exchange.
 
-    With `denied` ECS lets us read nothing meanwhile.
+    `network` is the beginning of the hosts' addresses, which nobody else may use.
     """
 
     def act(stage: Stage) -> None:
         random, ends_at = Random(1), time.monotonic() + seconds
-        fault = stage.fleet.ecs.faults.deny() if denied else None
-        # (the tests' own calls are made before: a fault of ours is for everybody)
         while time.monotonic() < ends_at:
-            host = random.choice(stage.fleet.instances_with_tasks())
-            for task in stage.fleet.tasks():
-                if task["containerInstanceArn"] == host:
-                    stage.fleet.api.stop_task(cluster=CLUSTER, task=task["taskArn"])
+            tasks = stage.fleet.tasks()
+            host = random.choice(sorted({t["containerInstanceArn"] for t in tasks}))
+            stage.fleet.stop(t["taskArn"] for t in tasks if t["containerInstanceArn"] == host)
             stage.load.last_for(pause_s)
-        if fault is not None:
-            stage.fleet.ecs.faults.off(fault)
         stage.load.pass_by(AFTER)
 
-    hosts = 3
-    options = {"host_ports": (40_001, 40_002), "address": address}
-    setting = Setting(hosts, hosts, options, replace(shape, drain_s=0.0), beside={OTHER: hosts})
-    name = "host-port range of two" + (", permissions denied" if denied else "")
-    return Scenario(name, setting, act)
+    return Scenario("host-port range of two", _on_two_ports(shape, network), act)
+
+
+def reused_unseen(shape: Shape, network: str, *, seconds: float, pause_s: float) -> Scenario:
+    """The same, while ECS lets nobody read anything."""
+
+    def act(stage: Stage) -> None:
+        faults, ends_at = stage.fleet.ecs.faults, time.monotonic() + seconds
+        stage.mark("denied")
+        with faults.deny("ecs:List*"), faults.deny("ecs:Describe*"):
+            while time.monotonic() < ends_at:
+                stage.fleet.replace(APP)
+                stage.fleet.replace(OTHER)
+                stage.load.last_for(pause_s)
+        stage.load.pass_by(AFTER)
+
+    setting = _on_two_ports(shape, network)
+    limits = {"deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100}}
+    return Scenario(
+        "host-port range of two, permissions denied", replace(setting, service=limits), act
+    )
+
+
+def _on_two_ports(shape: Shape, network: str) -> Setting:
+    hosts = [{"host_ports": (40_001, 40_002), "address": f"{network}.{n}"} for n in (1, 2, 3)]
+    return Setting(3, hosts, shape=replace(shape, drain_s=0.0), beside={OTHER: 3})
+
+
+def ended_unseen(shape: Shape) -> Scenario:
+    """A task ends, and its port refuses, while ECS lets nobody read anything."""
+
+    def act(stage: Stage) -> None:
+        faults, arn = stage.fleet.ecs.faults, stage.fleet.tasks()[0]["taskArn"]
+        stage.mark("denied")
+        with faults.deny("ecs:List*"), faults.deny("ecs:Describe*"):
+            stage.fleet.stop([arn])
+            stage.load.pass_by(AFTER)
+            until(lambda: not any(a.error for a in stage.load.pass_by(2 * AFTER)))
+
+    return Scenario("permissions denied, a task ends", Setting(3, shape=shape), act)
 
 
 def restarted(shape: Shape, tasks: int = 3) -> Scenario:

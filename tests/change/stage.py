@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from discovery import Resolver
+from discovery.balancing.pool import Balancing
+from discovery.balancing.round_robin import RoundRobin
+from discovery.client.upstreams import Upstreams
 from discovery.local.server import LocalECS
 from discovery.local.world import Pace
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Address, ClusterSettings, Settings, Upstream
 from tests.change.callers import FAILURES, Call, DnsCaller, Load, PlainCaller, TransportCaller
 from tests.change.fleet import CLUSTER, Fleet, Shape, until
 from tests.change.judging import Answer, Life, Score, score
@@ -23,6 +26,7 @@ from tests.cli.programs import Running, background
 APP = "app"
 NAME = f"_http._tcp.{APP}.{CLUSTER}.ecs.internal"
 TRANSPORT, LISTENER, DNS = "transport", "listener", "DNS"
+_EXACT: Mapping[str, Any] = {"policy": RoundRobin, "balancing": Balancing(slow_start_s=0.0)}
 _THRIFTLESS = 10.0  # a factor on our share of the limits, so that intervals are what they are set
 
 
@@ -49,15 +53,20 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What there is before anything changes: the service `app`, hosts, and services beside it."""
+    """What there is before anything changes: the service `app`, hosts, and services beside it.
+
+    `hosts` are so many, or the options of each. Where it is `exact`, transport and listener go
+    round by weight and start nobody slowly, while by default they also go by latency, of which
+    there is chance in any amount on a busy machine.
+    """
 
     tasks: int = 4
-    hosts: int = 2
-    host_options: Mapping[str, Any] = field(default_factory=dict)
+    hosts: int | Sequence[Mapping[str, Any]] = 2
     shape: Shape | None = None
     service: Mapping[str, Any] = field(default_factory=dict)
     beside: Mapping[str, int] = field(default_factory=dict)
     pace: Pace | None = None
+    exact: bool = False
     ecs: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -87,6 +96,10 @@ class Stage:
         """The answers to a caller's requests that began after that moment."""
         return [a for a in self.load.of(caller) if a.at > self.marks[name]]
 
+    def between(self, first: str, second: str, caller: str) -> list[Answer]:
+        """The same, up to another moment."""
+        return [a for a in self.since(first, caller) if a.at < self.marks[second]]
+
     def scores(self, answers: list[Answer] | None = None) -> dict[str, Score]:
         """What the requests came to, by caller; all of them unless some are given."""
         lives, given = self.lives(), self.load.answers if answers is None else answers
@@ -113,13 +126,10 @@ def staged(setting: Setting, timing: Timing, more: More | None = None) -> Iterat
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in ecs.environment().items():
             patch.setenv(name, value)
-        resolver = stack.enter_context(
-            Resolver(
-                ClusterSettings(CLUSTER),
-                settings=Settings(interval_s=timing.interval_s, share=_THRIFTLESS),
-            )
-        )
+        resolver = _resolver(stack, setting, timing)
         sidecar, dns, listener = _sidecar(stack, ecs, timing)
+        if setting.exact:
+            listener = _listener(stack, _resolver(stack, setting, timing))
         transport = TransportCaller(resolver, APP, timing.timeout_s)
         stack.callback(transport.close)
         callers: dict[str, Call] = {
@@ -138,7 +148,9 @@ def staged(setting: Setting, timing: Timing, more: More | None = None) -> Iterat
 
 def _populate(ecs: LocalECS, fleet: Fleet, setting: Setting, timing: Timing) -> None:
     ecs.add_cluster(CLUSTER)
-    ecs.add_instances(CLUSTER, setting.hosts, **setting.host_options)
+    several = [{}] * setting.hosts if isinstance(setting.hosts, int) else setting.hosts
+    for options in several:
+        ecs.add_instances(CLUSTER, **options)
     shape = setting.shape or Shape(drain_s=timing.drain_s)
     fleet.create(APP, setting.tasks, shape, **setting.service)
     for name, count in setting.beside.items():
@@ -163,6 +175,21 @@ def _sidecar(stack: ExitStack, ecs: LocalECS, timing: Timing) -> tuple[Running, 
     )
     said = running.until("leading connections to", "is read")
     return running, _address(r"DNS on (\S+) ", said), _address(r"connections to (\S+) on", said)
+
+
+def _resolver(stack: ExitStack, setting: Setting, timing: Timing) -> Resolver:
+    """A resolver of this process, with pools of its own."""
+    settings = Settings(interval_s=timing.interval_s, share=_THRIFTLESS)
+    exact = _EXACT if setting.exact else {}
+    return stack.enter_context(Resolver(ClusterSettings(CLUSTER), settings=settings, **exact))
+
+
+def _listener(stack: ExitStack, resolver: Resolver) -> Address:
+    """A listener of this process."""
+    upstreams = Upstreams(resolver, [Upstream(APP, Address("127.0.0.1", 0))])
+    stack.callback(upstreams.close)
+    upstreams.start()
+    return upstreams.addresses[0]
 
 
 def _address(pattern: str, text: str) -> Address:
