@@ -6,12 +6,14 @@ each time. Followers are bare sockets, so that their own work takes little of th
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from discovery.model import (
@@ -187,12 +189,17 @@ async def measure(hub: "subprocess.Popen[str]", followers: int) -> list[Row]:
             joined_s <= 60,
         ),
     ]
-    for title in ("ten services change every 10 s", "nothing changes"):
-        if title.startswith("nothing"):
-            hub.stdin.write("quiet\n")
-            hub.stdin.flush()
-            await asyncio.sleep(INTERVAL_S)
-        rows += [await _watched(hub.pid, title, seen)]
+    with real_follower(port) as sidecar:
+        sidecar_from, sidecar_at = cpu_s(sidecar), time.monotonic()
+        for title in ("ten services change every 10 s", "nothing changes"):
+            if title.startswith("nothing"):
+                hub.stdin.write("quiet\n")
+                hub.stdin.flush()
+                await asyncio.sleep(INTERVAL_S)
+            rows += [await _watched(hub.pid, title, seen)]
+        share = (cpu_s(sidecar) - sidecar_from) / (time.monotonic() - sidecar_at)
+        used = f"{share:.1%} of a core, {rss_mb(sidecar, 'VmHWM'):.0f} MB"
+        rows.append(Row("a sidecar that follows: CPU, most memory", used))
     behind = sorted(seen.behind_s)
     if behind:
         p50, p99 = statistics.median(behind), behind[int(len(behind) * 0.99)]
@@ -206,6 +213,25 @@ async def measure(hub: "subprocess.Popen[str]", followers: int) -> list[Row]:
     failed = [e for e in ended if not isinstance(e, asyncio.CancelledError)]
     rows.append(Row("followers that failed", str(len(failed)), "0", not failed))
     return rows
+
+
+@contextlib.contextmanager
+def real_follower(port: int) -> Iterator[int]:
+    """The process of a whole sidecar that follows, once it has read."""
+    command = [
+        *(sys.executable, "-m", "discovery", "serve", "--no-boot-check", "--lame-duck", "0"),
+        *("--dns", "127.0.0.1:0", "--http", "127.0.0.1:0"),
+        *("--source", f"http://127.0.0.1:{port}"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stderr is not None
+        while "is read" not in process.stderr.readline():
+            assert process.poll() is None
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
 
 
 async def _watched(pid: int, title: str, seen: Seen) -> Row:
