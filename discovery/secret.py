@@ -1,8 +1,10 @@
 """Settings that are not to be shown: a bearer token, or the file that it is in. Pure."""
 
+import re
 from dataclasses import dataclass, field
 
 _FILE = "file:"
+_PASSWORDS = re.compile(r"(://[^:@/?#\s]*:)[^@/?#\s]*(?=@)|([?&]password=)(?!file:)[^&#\s]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,8 @@ def secret(value: object) -> Secret:
     if not written.isascii() or not written.isprintable():
         raise ValueError("printable ASCII, since it goes into a header")
     return Secret(written)
+
+
+def without_password(url: str) -> str:
+    """A URL, or several, as it may be shown: `redis://app:***@cache:6379`."""
+    return _PASSWORDS.sub(r"\1\2***", url)

@@ -8,7 +8,7 @@ import click
 from discovery import documents
 from discovery.cli import options, output
 from discovery.cli.layers import Given
-from discovery.secret import Secret
+from discovery.secret import Secret, without_password
 from discovery.settings import Address, ClusterSettings, declared, variable
 
 COLUMNS = ("SETTING", "VALUE", "FROM", "VARIABLE")
@@ -40,6 +40,7 @@ def _rows(given: Given) -> Iterator[tuple[str, object, str, str]]:
     for declaration in declared():
         key = declaration.metadata["key"]
         value = getattr(given.settings, declaration.name)
+        value = without_password(value) if key == "source" else value
         yield key, value, given.origins[key], variable(key)
 
 

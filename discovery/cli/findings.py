@@ -22,6 +22,7 @@ from discovery.errors import (
     SourceError,
 )
 from discovery.model import Endpoint
+from discovery.secret import without_password
 from discovery.settings import Address, ClusterSettings, Settings
 
 State = Literal["ok", "warning", "failed", "skipped"]
@@ -45,7 +46,9 @@ class Finding:
 def of_aws(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Credentials, clusters and each action that the settings lead to."""
     if settings.source != "ecs":
-        yield Finding("AWS", "skipped", f"{settings.source} is read, AWS is not asked")
+        yield Finding(
+            "AWS", "skipped", f"{without_password(settings.source)} is read, AWS is not asked"
+        )
         return
     checkup = Checkup(environment)
     try:

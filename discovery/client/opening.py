@@ -9,18 +9,20 @@ from discovery.balancing.pool import Balancing
 from discovery.client.own_zone import Placed
 from discovery.errors import BadSetting
 from discovery.events import Listeners
-from discovery.settings import Settings
+from discovery.secret import without_password
+from discovery.settings import Settings, clusters
 from discovery.sources.base import Source
 
 if TYPE_CHECKING:
     from discovery.sources.disk import Remembered
+    from discovery.sources.fallback import Leader
 
 Open = Callable[[str, Settings, Listeners], Source]
 Clock = Callable[[], float]
 Placing = tuple[Source, Callable[[], Balancing]]
 ANY_ZONE = "any"
 _PLACES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL")
-WANT = "ecs, file:PATH or http://HUB:PORT"
+WANT = "ecs, file:PATH, http://HUB:PORT or redis://STORE:PORT"
 
 
 def opened(source: str, settings: Settings, listeners: Listeners) -> Source:
@@ -28,7 +30,7 @@ def opened(source: str, settings: Settings, listeners: Listeners) -> Source:
     scheme, _, rest = source.partition(":")
     open_source = _SCHEMES.get(scheme)
     if open_source is None:
-        raise BadSetting("source", source, WANT)
+        raise BadSetting("source", without_password(source), WANT)
     return open_source(rest, settings, listeners)
 
 
@@ -98,15 +100,47 @@ def _hub(written: str, settings: Settings, listeners: Listeners) -> Source:
         ca=settings.hub_ca,
         label=settings.clusters[0].label if settings.clusters else "default",
     )
-    hub = HubSource(hubs(written), following, listeners=listeners)
+    return _led(HubSource(hubs(written), following, listeners=listeners), settings, listeners)
+
+
+def _redis(written: str, settings: Settings, listeners: Listeners) -> Source:
+    from random import Random
+
+    from discovery.sources.redis import RedisSource, Sharing
+    from discovery.sources.store import Store, where
+
+    at = where(written)
+    if at.clusters:
+        try:
+            settings = replace(settings, clusters=clusters(at.clusters))
+        except ValueError as exc:
+            raise BadSetting("source", without_password(written), f"in cluster= {exc}") from None
+    if not settings.clusters:
+        want = "clusters too, in their setting or as ?cluster=NAME, to know what is shared"
+        raise BadSetting("source", without_password(written), want)
+    name = ",".join(c.arn or "/".join(filter(None, (c.region, c.name))) for c in settings.clusters)
+    sharing = Sharing(Random(), [c.label for c in settings.clusters], settings.interval_s)
+    source = RedisSource(
+        lambda: Store(at, name),
+        sharing,
+        lambda: _ecs("", settings, listeners),
+        listeners=listeners,
+    )
+    return _led(source, settings, listeners)
+
+
+def _led(leader: "Leader", settings: Settings, listeners: Listeners) -> Source:
+    """The leader, and what to read without it, where settings say so."""
     if settings.fallback == "off":
-        return hub
+        return leader
     if not settings.clusters:
         raise BadSetting("fallback", settings.fallback, "clusters too, to know what to read")
+    from random import Random
+
     from discovery.sources.fallback import Fallback
 
     return Fallback(
-        hub,
+        leader,
         lambda: _ecs("", settings, listeners),
         chance=Random(),
         interval_s=settings.interval_s,
@@ -120,4 +154,6 @@ _SCHEMES: Mapping[str, Open] = {
     "file": _file,
     "http": lambda rest, settings, listeners: _hub(f"http:{rest}", settings, listeners),
     "https": lambda rest, settings, listeners: _hub(f"https:{rest}", settings, listeners),
+    "redis": lambda rest, settings, listeners: _redis(f"redis:{rest}", settings, listeners),
+    "rediss": lambda rest, settings, listeners: _redis(f"rediss:{rest}", settings, listeners),
 }

@@ -39,6 +39,7 @@ from discovery.health.probes import Probes
 from discovery.model import Change, Endpoint, Identity, Service, Snapshot
 from discovery.names import parse
 from discovery.overrides.watch import ByHand
+from discovery.secret import without_password
 from discovery.settings import ClusterSettings, Settings, clusters
 from discovery.sources.base import Hearing, Source
 
@@ -81,7 +82,7 @@ class Resolver:
             settings.overrides, settings.enable, settings.zone, listeners=listeners, clock=clock
         )
         source = settings.source if source is None else source
-        self._title = source if isinstance(source, str) else type(source).__name__
+        self._title = without_password(source) if isinstance(source, str) else type(source).__name__
         if isinstance(source, str):
             whole = whole or is_read_whole(source)
             source = opened(source, settings, listeners)

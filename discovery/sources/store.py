@@ -1,0 +1,364 @@
+"""Redis or Valkey as the store that sidecars share: its connections and its failures.
+
+Rule 1: what is compared and then changed is one script, so that nothing comes between.
+Rule 2: every request is bounded in time, every answer in size; none is sent a second time.
+Rule 3: after a new connection nothing is taken for unchanged, as it may lead to another server.
+Needs Redis 6 or Valkey. A user that only follows needs, on these keys and channels, the commands
+eval, hmget, hget, get, pttl, time and subscribe; one that may hold the lease also set, incr,
+exists, del, pexpire, hset, publish and pubsub. `info` tells a failover apart; it may be missing.
+"""
+
+import contextlib
+import hashlib
+import os
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from discovery.errors import (
+    BadSetting,
+    CredentialsMissing,
+    SourceError,
+    SourceMalformed,
+    SourceUnreachable,
+)
+from discovery.secret import Secret, without_password
+from discovery.snapshots import inflated
+from discovery.sources import scripts
+from discovery.sources.secrets import revealed
+
+CONNECT_S = 2.0
+ANSWER_S = 5.0
+SLICE_S = 0.5  # how soon a wait notices that it is over
+MOST_BYTES = 32 << 20  # of a compressed document
+KEPT_S = 7 * 86_400  # what nobody publishes any more is forgotten
+WANT = "redis://[USER:PASSWORD@]HOST[:PORT][/DB][?cluster=NAME&ca=FILE&password=file:PATH]"
+_LEVEL = 1  # of compression: a tenth of the size for a hundredth of a second per MB
+_DIGEST = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A store: where it is, whom to be there, which clusters it is about; `ca` is a PEM file."""
+
+    host: str
+    port: int = 6379
+    database: int = 0
+    is_tls: bool = False
+    user: str | None = None
+    password: Secret | None = None
+    ca: str | None = None
+    clusters: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"redis{'s' if self.is_tls else ''}://{host}:{self.port}/{self.database}"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One snapshot to publish; without `content` it is the one that is there, with newer times."""
+
+    epoch: int
+    sequence: int
+    publisher: str
+    stamp: str
+    since: str
+    age_s: float
+    content: bytes | None
+    changes: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What the store has: since when, for whom the lease is, and what we do not know of it yet.
+
+    `lease_left_s` is `None` while nobody holds the lease, `age_s` the age of what was observed. An
+    empty `stamp` is an empty store; without `changes` it has what is known already.
+    """
+
+    lease_left_s: float | None
+    stamp: str = ""
+    since: str = ""
+    age_s: float = 0.0
+    changes: bytes | None = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+
+
+def where(written: str) -> Where:
+    """A store from the text of a source. Raises `BadSetting`, which does not show the password."""
+    wrong = BadSetting("source", without_password(written), WANT)
+    try:
+        parts = urlsplit(written)
+        port = parts.port or 6379
+        database = int(parts.path.strip("/") or 0)
+        asked = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise wrong from None
+    if not parts.hostname or parts.fragment or database < 0 or not all(map(all, asked.values())):
+        raise wrong
+    if asked.keys() - {"cluster", "ca", "password"} or len(asked.get("ca", ())) > 1:
+        raise wrong
+    password = asked.get("password", [unquote(parts.password or "")])
+    return Where(
+        parts.hostname,
+        port,
+        database,
+        parts.scheme == "rediss",
+        unquote(parts.username) if parts.username else None,
+        Secret(password[0]) if password[0] else None,
+        asked.get("ca", [None])[0],
+        tuple(asked.get("cluster", ())),
+    )
+
+
+def packed(pieces: Iterable[bytes]) -> bytes:
+    """A document as it is stored. Raises `SourceError` for one that is too large."""
+    deflate = zlib.compressobj(_LEVEL)
+    content = b"".join(map(deflate.compress, pieces)) + deflate.flush()
+    if len(content) > MOST_BYTES:
+        raise SourceError(f"the snapshot is {len(content)} bytes: over {MOST_BYTES >> 20} MiB")
+    return hashlib.sha256(content).digest() + content
+
+
+def unpacked(value: bytes) -> bytes:
+    """A document out of what was stored. Raises `SourceMalformed`."""
+    digest, content = value[:_DIGEST], value[_DIGEST:]
+    if hashlib.sha256(content).digest() != digest:
+        raise SourceMalformed("the checksum of what was published is not that of its content")
+    return inflated(content)
+
+
+class Store:
+    """The keys of some clusters in one store. From any thread; `wait` by one at a time.
+
+    Every method but `close` may raise `SourceError`; making one may raise `BadSetting`. `met` is
+    called with a sentence where the server turns out to be another one.
+    """
+
+    def __init__(self, at: Where, name: str) -> None:
+        _library()
+        _refuse_unreadable(at.ca)
+        self._at = at
+        self._keys = scripts.keys(name)
+        self._closed = threading.Event()
+        self._opening = threading.Lock()
+        self._client: Any = None
+        self._hearing: Any = None
+        self._connected = 0
+        self._met = (0, "")  # how often we had connected, and which server that was
+        self.met: Callable[[str], None] = lambda _: None
+
+    def take(self, holder: str, least_epoch: int, lasts_s: float) -> int | None:
+        """The epoch of a lease that is ours now, over `least_epoch`; `None` while it is another's.
+
+        Without an answer it may be ours and is not used: it ends by itself.
+        """
+        return int(self._eval(scripts.TAKE, holder, least_epoch, _ms(lasts_s))) or None
+
+    def renew(self, holder: str, epoch: int, lasts_s: float) -> bool:
+        """Whether the lease is ours still, and for that much longer."""
+        return bool(self._eval(scripts.RENEW, f"{epoch} {holder}", epoch, _ms(lasts_s)))
+
+    def release(self, holder: str, epoch: int) -> None:
+        """Let others have the lease, if it is ours."""
+        self._eval(scripts.RELEASE, f"{epoch} {holder}")
+
+    def fence(self, epoch: int) -> None:
+        """Have the store refuse what has this epoch's predecessors, which it may have forgotten."""
+        self._eval(scripts.FENCE, epoch)
+
+    def publish(self, new: Publication) -> bool | None:
+        """Whether it was taken; `None` where the store needs all of it. Others are told."""
+        said = self._eval(
+            scripts.PUBLISH,
+            *(new.epoch, new.sequence, new.publisher, new.stamp, new.since, _ms(new.age_s)),
+            *(new.content or b"", new.changes, KEPT_S * 1_000),
+        )
+        return {1: True, 2: None}.get(int(said), False)
+
+    def read(self, stamp: str, token: str) -> Shelf:
+        """What differs from what is known, by its stamp and by the token of its document."""
+        said = self._eval(scripts.READ, stamp, token, MOST_BYTES)
+        if self._is_another():
+            said = self._eval(scripts.READ, "", "", MOST_BYTES)
+        left, now, *found = said
+        lease_left_s = left / 1_000 if left >= 0 else None
+        if not found or found[0] is None:
+            return Shelf(lease_left_s)
+        try:
+            has, since, observed, *documents = found
+            age_s = max(0.0, (int(now) - int(observed)) / 1_000)
+            return Shelf(lease_left_s, has.decode(), since.decode(), age_s, *documents)
+        except (ValueError, TypeError, AttributeError) as exc:
+            raise SourceMalformed(f"store {self._at}: its snapshot is none of ours: {exc}") from exc
+
+    def followers(self) -> int:
+        """How many wait for news; none where the store does not say."""
+        with contextlib.suppress(SourceError), self._failures():
+            ((_, count),) = self._opened().pubsub_numsub(self._keys[3])
+            return int(count)
+        return 0
+
+    def listen(self) -> bool:
+        """Have the store tell of news from now on; whether it did not do so already."""
+        if self._hearing is not None:
+            return False
+        with self._failures():
+            hearing = self._opened().pubsub()
+            try:
+                hearing.subscribe(self._keys[3])
+                until = time.monotonic() + ANSWER_S
+                while (hearing.get_message(timeout=SLICE_S) or {}).get("type") != "subscribe":
+                    if time.monotonic() > until:
+                        raise SourceUnreachable(f"store {self._at}: it confirms no subscription")
+            except BaseException:
+                hearing.close()
+                raise
+            self._hearing = hearing
+            return True
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for news; whether there are any. Ends when `close` is called."""
+        until = time.monotonic() + timeout_s
+        try:
+            with self._failures():
+                while not self._closed.is_set() and self._hearing is not None:
+                    left_s = until - time.monotonic()
+                    message = self._hearing.get_message(timeout=min(SLICE_S, max(0.0, left_s)))
+                    if message is not None:
+                        return True
+                    if left_s <= 0:
+                        break
+        except SourceError:
+            self.deaf()
+            raise
+        return False
+
+    def deaf(self) -> None:
+        """Have the store tell of nothing any more."""
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            with contextlib.suppress(SourceError), self._failures():
+                hearing.close()
+
+    def end(self) -> None:
+        """End waits, from any thread."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """Give back connections, when nobody waits any more."""
+        self._closed.set()
+        self.deaf()
+        with self._opening:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _eval(self, script: str, *arguments: object) -> Any:
+        with self._failures():
+            return self._opened().eval(script, len(self._keys), *self._keys, *arguments)
+
+    def _opened(self) -> Any:
+        with self._opening:
+            if self._client is None:
+                if self._closed.is_set():
+                    raise SourceUnreachable(f"store {self._at}: closed")
+                self._client = self._made()
+            return self._client
+
+    def _made(self) -> Any:
+        redis, at = _library(), self._at
+        try:
+            password = revealed(at.password, "source") if at.password else None
+        except BadSetting as exc:
+            raise SourceError(exc.message) from exc
+        trust = {"ssl_ca_certs": at.ca, "ssl_check_hostname": True} if at.is_tls else {}
+        return redis.Redis(
+            host=at.host,
+            port=at.port,
+            db=at.database,
+            username=at.user,
+            password=password,
+            socket_connect_timeout=CONNECT_S,
+            socket_timeout=ANSWER_S,
+            socket_keepalive=True,
+            retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+            protocol=2,
+            client_name=f"ecs-discovery:{socket.gethostname()}:{os.getpid()}"[:64].replace(" ", ""),
+            redis_connect_func=self._connect,
+            ssl=at.is_tls,
+            **trust,
+        )
+
+    def _connect(self, connection: Any) -> None:
+        connection.on_connect()
+        self._connected += 1
+
+    def _is_another(self) -> bool:
+        """Whether this is another server than before, or the same one after a restart."""
+        connected = self._connected
+        if connected == self._met[0]:
+            return False
+        run_id = self._run_id()
+        (before, known), self._met = self._met, (connected, run_id)
+        if known and run_id and known != run_id:
+            self.met(f"store {self._at}: it was restarted or failed over (run id {run_id[:8]})")
+        return before > 0 and (known != run_id or not run_id)
+
+    def _run_id(self) -> str:
+        with self._failures():
+            try:
+                return str(self._opened().info("server").get("run_id", ""))
+            except _library().exceptions.ResponseError:
+                return ""  # not permitted
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Have the library's errors say what is wrong, and where."""
+        errors = _library().exceptions
+        try:
+            yield
+        except (errors.AuthenticationError, errors.AuthorizationError) as exc:
+            fix = "check user and password of the source"
+            raise CredentialsMissing(f"store {self._at}: it refuses us ({exc}): {fix}") from exc
+        except errors.ReadOnlyError as exc:
+            self._opened().connection_pool.disconnect(inuse_connections=False)
+            raise SourceUnreachable(f"store {self._at}: it is a replica by now") from exc
+        except errors.NoPermissionError as exc:
+            fix = "allow it to the user of the source"
+            raise SourceError(f"store {self._at}: a permission is missing ({exc}): {fix}") from exc
+        except errors.ResponseError as exc:
+            raise SourceError(f"store {self._at}: {exc}") from exc
+        except (errors.RedisError, OSError, ValueError) as exc:
+            why = str(exc) or type(exc).__name__
+            raise SourceUnreachable(f"store {self._at}: no answer: {why}") from exc
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1_000))
+
+
+def _refuse_unreadable(ca: str | None) -> None:
+    if ca is None:
+        return
+    try:
+        ssl.create_default_context(cafile=ca)
+    except OSError as exc:
+        want = f"in ca= a PEM file that can be read ({exc})"
+        raise BadSetting("source", ca, want) from exc
+
+
+def _library() -> Any:
+    try:
+        import redis
+    except ImportError as exc:
+        fix = "the library for it: pip install 'ecs-discovery[redis]'"
+        raise BadSetting("source", "redis", fix) from exc
+    return redis
