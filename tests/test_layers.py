@@ -39,6 +39,7 @@ FLOORS = {
     "discovery.ecs.parsing": 2,
     "discovery.sources": 2,
     "discovery.sources.lease": 1,
+    "discovery.sources.publication": 1,
     "discovery.sources.scripts": 1,
     "discovery.health": 1,
     "discovery.health.probes": 4,

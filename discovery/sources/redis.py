@@ -26,10 +26,11 @@ from discovery.catalog.pace import Pace
 from discovery.errors import SourceError, SourceMalformed, SourceUnreachable
 from discovery.events import Listeners, Noticed
 from discovery.model import Cluster, ClusterReading, Observation, Snapshot
-from discovery.snapshots import Changes, Told, document, observed, shifted, token_of, told
-from discovery.sources.base import Source, Wanted
+from discovery.snapshots import Told, observed, shifted
+from discovery.sources.base import Hearing, Source, Wanted
 from discovery.sources.lease import Fitness, Terms, is_behind
-from discovery.sources.store import Publication, Shelf, Store, packed, unpacked
+from discovery.sources.publication import Shelf, heard, publication
+from discovery.sources.store import Store
 from discovery.sources.tenure import Tenure
 
 LEAST_PERIOD_S = 0.2  # between two looks at the store, whatever it says
@@ -79,6 +80,7 @@ class RedisSource:
         self._fitness = Fitness()
         self._failure: SourceError = SourceUnreachable(EMPTY)
         self._said = ""
+        self.news: Callable[[], None] = lambda: None
         self._renew()
 
     def _renew(self) -> None:
@@ -90,7 +92,7 @@ class RedisSource:
         self._tenure = Tenure(self._store, self._name, self._how.terms, self._how.monotonic)
         self._direct: Source | None = None
         self._base: Snapshot | None = None  # while the lease is ours: what to go on from
-        self._is_sure = False  # whether the store has that for certain
+        self._sent: Snapshot | None = None  # what the store has for certain
         self._published = 0
         self._guard, self._pace = Guard(), Pace(self._how.interval_s)
         self._lease_left_s: float | None = None
@@ -203,7 +205,7 @@ class RedisSource:
                 self._distrust(self._known)
             raise self._fitness.why or SourceUnreachable(EMPTY)
         try:
-            found = self._heard(shelf)
+            found = heard(shelf, self._stamp, self._told)
         except SourceMalformed:
             self._forget()  # so that all of it is asked for next
             raise
@@ -222,19 +224,6 @@ class RedisSource:
         if known is not None and known.publisher != found.publisher:
             since = max(since, known.snapshot.observed_at)
         return self._how.clock() - shelf.age_s < since - CLOCKS_S
-
-    def _heard(self, shelf: Shelf) -> Told:
-        """What the store says, in its publisher's clock. Raises `SourceMalformed`."""
-        if shelf.changes is None:
-            if self._told is None or shelf.stamp != self._stamp:
-                raise SourceMalformed("the store says that nothing is new, and nothing is known")
-            return self._told
-        if shelf.content is None:
-            return told(unpacked(shelf.changes), self._told)
-        found = told(unpacked(shelf.content))
-        if shelf.since != found.token:
-            return found  # the changes are what led to it
-        return told(unpacked(shelf.changes), found)  # its newer times
 
     def _accepted(self, found: Told, shelf: Shelf) -> Told:
         by_s = self._how.clock() - shelf.age_s - found.snapshot.observed_at
@@ -270,7 +259,7 @@ class RedisSource:
             self._tenure.let_go()
             raise
         with suppress(SourceMalformed):  # what cannot be read is replaced
-            found = self._heard(shelf)
+            found = heard(shelf, self._stamp, self._told)
             is_lost = self._known is not None and is_behind(found, self._known)
             if not is_lost and not self._is_older(found, shelf):
                 self._accepted(found, shelf)
@@ -289,7 +278,7 @@ class RedisSource:
             services={key: s for key, s in known.services.items() if key[0] in labels},
             read_at={key: at for key, at in known.read_at.items() if key[0] in labels},
         )
-        self._is_sure = False
+        self._sent = None
         self._guard, self._pace = Guard(), Pace(self._how.interval_s)
         self._say("this sidecar reads ECS for all that share the store")
 
@@ -304,8 +293,8 @@ class RedisSource:
 
     def _led(self, read: Callable[[Source], Observation]) -> Observation | None:
         """What we read and the store took; `None`, and a failure, where that is not to be shown."""
-        base, held = self._base, self._tenure.held
-        if base is None or held is None:
+        base = self._base
+        if base is None or not self.is_holder:
             self._failure = SourceUnreachable("the lease is not ours any more")
             return None
         observation = self._read(read)
@@ -313,7 +302,7 @@ class RedisSource:
         fresh_s = fresh_for_s(max(LEAST_FRESH_S, 3 * self._how.interval_s), base, observation)
         after = replace(merged(base, believed), fresh_for_s=fresh_s)
         self._pace = self._pace.after(observation, bool(doubted), self._how.chance)
-        if after.observed_at and not self._has_published(held.epoch, base, after):
+        if after.observed_at and not self._has_published(after):
             self._tenure.lost()
             self._failure = SourceUnreachable("the lease was lost while we read")
             return None
@@ -332,6 +321,8 @@ class RedisSource:
         labels = tuple(self._how.labels)
         if self._direct is None:
             self._direct = self._make()
+            if isinstance(self._direct, Hearing):
+                self._direct.news = self._hear
         try:
             return replace(read(self._direct), labels=labels)
         except SourceError as error:
@@ -348,40 +339,30 @@ class RedisSource:
         self._say(f"this sidecar cannot read ECS for others: {self._failure}")
         return True
 
-    def _has_published(self, epoch: int, before: Snapshot, after: Snapshot) -> bool:
+    def _has_published(self, after: Snapshot) -> bool:
         """Have the store take it. What failed may have been taken: its index is not used again."""
-        self._base = after
-        was_sure, self._is_sure = self._is_sure, False
+        before, self._sent, self._base = self._sent, None, after
         self._published += 1
         followers = self._store.followers() + 1
-        stamp = f"{token_of(self._name, after.index)}.{self._published}"
-        is_whole = not was_sure or after.index != before.index
-        changes = _changes(before, after) if was_sure else None
-
-        def written(changes: Changes | None) -> bytes:
-            now = self._how.clock()
-            pieces = document(
-                after, now, publisher=self._name, followers=followers, changes=changes
+        for since in (before, None):
+            new = publication(
+                after,
+                since,
+                publisher=self._name,
+                number=self._published,
+                followers=followers,
+                now=self._how.clock(),
             )
-            return packed(pieces)
-
-        new = Publication(
-            epoch,
-            after.sequence,
-            self._name,
-            stamp,
-            token_of(self._name, before.index) if was_sure else "",
-            self._how.clock() - after.observed_at,
-            written(None) if is_whole else None,
-            written(changes) if changes else b"",
-        )
-        taken = self._store.publish(new)
-        if taken is None:
-            taken = self._store.publish(replace(new, content=written(None)))
-        if taken:
-            self._is_sure, self._stamp = True, stamp
+            is_taken = self._store.publish(new)
+            if is_taken is not None:
+                break
+        if is_taken:
+            self._sent, self._stamp = after, new.stamp
             self._told = self._known = Told(after, self._name, followers)
-        return bool(taken)
+        return bool(is_taken)
+
+    def _hear(self) -> None:
+        self.news()
 
     def _say(self, message: str) -> None:
         if message != self._said:
@@ -391,9 +372,3 @@ class RedisSource:
 
 def _all(source: Source) -> Observation:
     return source.load(None)
-
-
-def _changes(before: Snapshot, after: Snapshot) -> Changes:
-    known = before.services
-    changed = [key for key, service in after.services.items() if known.get(key) is not service]
-    return Changes(before.index, changed, known.keys() - after.services.keys())

@@ -9,15 +9,13 @@ exists, del, pexpire, hset, publish and pubsub. `info` tells a failover apart; i
 """
 
 import contextlib
-import hashlib
 import os
 import socket
 import ssl
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -29,18 +27,15 @@ from discovery.errors import (
     SourceUnreachable,
 )
 from discovery.secret import Secret, without_password
-from discovery.snapshots import inflated
 from discovery.sources import scripts
+from discovery.sources.publication import MOST_BYTES, Publication, Shelf
 from discovery.sources.secrets import revealed
 
 CONNECT_S = 2.0
 ANSWER_S = 5.0
 SLICE_S = 0.5  # how soon a wait notices that it is over
-MOST_BYTES = 32 << 20  # of a compressed document
 KEPT_S = 7 * 86_400  # what nobody publishes any more is forgotten
 WANT = "redis://[USER:PASSWORD@]HOST[:PORT][/DB][?cluster=NAME&ca=FILE&password=file:PATH]"
-_LEVEL = 1  # of compression: a tenth of the size for a hundredth of a second per MB
-_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +54,6 @@ class Where:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"redis{'s' if self.is_tls else ''}://{host}:{self.port}/{self.database}"
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """One snapshot to publish; without `content` it is the one that is there, with newer times."""
-
-    epoch: int
-    sequence: int
-    publisher: str
-    stamp: str
-    since: str
-    age_s: float
-    content: bytes | None
-    changes: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """What the store has: since when, for whom the lease is, and what we do not know of it yet.
-
-    `lease_left_s` is `None` while nobody holds the lease, `age_s` the age of what was observed. An
-    empty `stamp` is an empty store; without `changes` it has what is known already.
-    """
-
-    lease_left_s: float | None
-    stamp: str = ""
-    since: str = ""
-    age_s: float = 0.0
-    changes: bytes | None = field(default=None, repr=False)
-    content: bytes | None = field(default=None, repr=False)
 
 
 def where(written: str) -> Where:
@@ -116,23 +81,6 @@ def where(written: str) -> Where:
         asked.get("ca", [None])[0],
         tuple(asked.get("cluster", ())),
     )
-
-
-def packed(pieces: Iterable[bytes]) -> bytes:
-    """A document as it is stored. Raises `SourceError` for one that is too large."""
-    deflate = zlib.compressobj(_LEVEL)
-    content = b"".join(map(deflate.compress, pieces)) + deflate.flush()
-    if len(content) > MOST_BYTES:
-        raise SourceError(f"the snapshot is {len(content)} bytes: over {MOST_BYTES >> 20} MiB")
-    return hashlib.sha256(content).digest() + content
-
-
-def unpacked(value: bytes) -> bytes:
-    """A document out of what was stored. Raises `SourceMalformed`."""
-    digest, content = value[:_DIGEST], value[_DIGEST:]
-    if hashlib.sha256(content).digest() != digest:
-        raise SourceMalformed("the checksum of what was published is not that of its content")
-    return inflated(content)
 
 
 class Store:

@@ -16,8 +16,9 @@ from discovery.errors import (
 from discovery.model import Observation
 from discovery.sources.base import FixedSource
 from discovery.sources.lease import Terms
+from discovery.sources.publication import Publication
 from discovery.sources.redis import RedisSource
-from discovery.sources.store import Publication, Store, Where
+from discovery.sources.store import Store, Where
 from tests.made import NOW, HeldSource, failed, observed, reading, service
 from tests.sources.hubs import TIMEOUT_S, until
 from tests.sources.stores import Fleet, Server, serving
