@@ -49,6 +49,8 @@ class Shape:
             "entryPoint": [*delaying, *_PROGRAM] if self.wrapped else _PROGRAM,
             "portMappings": [mapping | ({"hostPort": 0} if self.mode == "bridge" else {})],
             "environment": [{"name": k, "value": v} for k, v in settings.items()],
+            # Traefik leads who asks for a host of that name there; nobody else heeds it.
+            "dockerLabels": {f"traefik.http.routers.{service}.rule": f"Host(`{service}`)"},
             "stopTimeout": min(120, max(2, round(self.drain_s + 5))),
             **self.container,
         }

@@ -19,6 +19,7 @@ from tests.change.stage import APP, Setting, Stage
 
 OTHER = "other"
 WITHIN = 0.05  # of a revision's share of the traffic
+SLOW_START_S = 10.0  # by default; a new task has its whole share afterwards
 AFTER = 20  # requests of each caller after the end
 
 
@@ -174,7 +175,7 @@ def _measure(
     stage: Stage, revision: str, percent: float, window: int, tries: int, what: str = ""
 ) -> None:
     """Tell each caller's share, once all are as they should be or nothing is tried any more."""
-    stage.load.last_for(stage.timing.grace_s if tries == 1 else 0)
+    stage.load.last_for(stage.timing.grace_s + SLOW_START_S if tries == 1 else 0)
     shares: dict[str, float] = {}
     for _ in range(tries):
         answers = stage.load.pass_by(window, answered=True)

@@ -1,6 +1,5 @@
 """A service under load from several callers at once, and what came of it."""
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,9 +54,9 @@ class Timing:
 class Setting:
     """What there is before anything changes: the service `app`, hosts, and services beside it.
 
-    `hosts` are so many, or the options of each. Where it is `exact`, transport and listener go
-    round by weight and start nobody slowly, while by default they also go by latency, of which
-    there is chance in any amount on a busy machine.
+    `hosts` are so many, or the options of each; the sidecar answers DNS at `dns`. Where it is
+    `exact`, transport and listener go round by weight and start nobody slowly, while by default
+    they also go by latency, of which there is chance in any amount on a busy machine.
     """
 
     tasks: int = 4
@@ -68,6 +67,7 @@ class Setting:
     pace: Pace | None = None
     exact: bool = False
     ecs: Mapping[str, Any] = field(default_factory=dict)
+    dns: str = "127.0.0.1:0"
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ def staged(setting: Setting, timing: Timing, more: More | None = None) -> Iterat
         for name, value in ecs.environment().items():
             patch.setenv(name, value)
         resolver = _resolver(stack, setting, timing)
-        sidecar, dns, listener = _sidecar(stack, ecs, timing)
+        sidecar, dns, listener = _sidecar(stack, ecs, setting, timing)
         if setting.exact:
             listener = _listener(stack, _resolver(stack, setting, timing))
         transport = TransportCaller(resolver, APP, timing.timeout_s)
@@ -159,7 +159,9 @@ def _populate(ecs: LocalECS, fleet: Fleet, setting: Setting, timing: Timing) -> 
         fleet.settle(name)
 
 
-def _sidecar(stack: ExitStack, ecs: LocalECS, timing: Timing) -> tuple[Running, Address, Address]:
+def _sidecar(
+    stack: ExitStack, ecs: LocalECS, setting: Setting, timing: Timing
+) -> tuple[Running, Address, Address]:
     """A sidecar in a process of its own; where it answers DNS, and where its listener is."""
     settings = {
         "ECS_DISCOVERY_INTERVAL": str(timing.interval_s),
@@ -169,7 +171,7 @@ def _sidecar(stack: ExitStack, ecs: LocalECS, timing: Timing) -> tuple[Running, 
         "PYTHONWARNINGS": "default",
     }
     words = ["serve", "--cluster", CLUSTER, "--http", "127.0.0.1:0"]
-    words += ["--dns", os.environ.get("CHANGE_DNS", "127.0.0.1:0"), "--upstream"]
+    words += ["--dns", setting.dns, "--upstream"]
     running = stack.enter_context(
         background(*words, f"{APP}=127.0.0.1:0", env=ecs.environment() | settings)
     )

@@ -1,0 +1,207 @@
+"""What callers notice while a service changes: `python -m tests.bench.change [SCENARIO …]`.
+
+Real processes on the local ECS under constant load of five callers at once: the httpx transport,
+an upstream listener, a DNS client that honours TTL, a Java program with its default cache, and
+Traefik's ECS provider. As root each scenario runs in a network and mount namespace of its own, so
+that names are resolved as they are elsewhere and packets can be dropped (needs ip and nft);
+otherwise Java is left out and a lost zone is one of frozen processes.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.bench.change_callers import TRAEFIK as TRAEFIK_PROGRAM
+from tests.bench.change_callers import JavaCaller, traefik
+from tests.bench.change_cases import JAVA, TIMING, TRAEFIK, Case, cases
+from tests.bench.results import write_section
+from tests.change.callers import Call
+from tests.change.fleet import Fleet
+from tests.change.stage import Timing, staged
+
+TITLE = "Callers while a service changes (`python -m tests.bench.change`)"
+_ISOLATED = "CHANGE_BENCH_ISOLATED"
+_TABLE = "table ip lost { set hosts { type ipv4_addr; }; chain out {"
+_TABLE += " type filter hook output priority 0; ip daddr @hosts drop; }; }"
+Line = dict[str, Any]
+
+
+def main(names: Sequence[str]) -> None:
+    """Play the scenarios of these names, all unless some are given, and write the section."""
+    if os.environ.get(_ISOLATED) is not None:
+        (name,) = names
+        print(json.dumps(played(name, isolated=True)))
+        return
+    known = cases(None)
+    wanted = names or tuple(known)
+    found: dict[str, list[Line]] = {}
+    for name in wanted:
+        found[name] = _isolated(name) if _can_isolate() else played(name, isolated=False)
+        print(*_rows(known[name], found[name]), sep="\n", flush=True)
+    if not names:
+        write_section(TITLE, _section(known, found))
+
+
+def played(name: str, *, isolated: bool) -> list[Line]:
+    """What each caller noticed."""
+    case = cases(_silence if isolated else None)[name]
+    setting, timing = case.scenario.setting, case.timing
+    java = isolated and shutil.which("java") is not None and _by_address(case)
+    if isolated:
+        setting = replace(setting, dns="127.0.0.1:53")
+
+    def more(
+        timing: Timing, fleet: Fleet, stack: ExitStack, environment: Mapping[str, str]
+    ) -> Mapping[str, Call]:
+        callers: dict[str, Call] = {}
+        if java:
+            client = JavaCaller(timing, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            stack.callback(client.close)
+            callers[JAVA] = client
+        if TRAEFIK_PROGRAM is not None:
+            callers[TRAEFIK] = traefik(timing, environment, stack)
+        return callers
+
+    began_at = time.monotonic()
+    with staged(setting, timing, more) as stage:
+        case.scenario.act(stage)
+        print(f"{name}: {time.monotonic() - began_at:.0f} s", file=sys.stderr)
+        scores = stage.scores()
+        lines: list[Line] = []
+        for caller, score in scores.items():
+            goal = case.goal(caller)
+            judge = (goal or case.ours).judge
+            text, holds = judge(stage, caller, score)
+            lines.append(
+                {
+                    "caller": caller,
+                    "requests": score.requests,
+                    "failed": score.failed,
+                    "wrong": score.wrong,
+                    "late": score.late,
+                    "most": round(score.most, 2),
+                    "p99_ms": round(1e3 * score.p99_s),
+                    "measured": text,
+                    "goal": goal.text if goal else "",
+                    "holds": holds if goal else None,
+                    "errors": dict(sorted(score.errors.items(), key=lambda e: -e[1])[:3]),
+                }
+            )
+    return lines
+
+
+def _by_address(case: Case) -> bool:
+    """Whether an address is enough to call a task: its port is always the same."""
+    shape = case.scenario.setting.shape
+    return shape is not None and shape.mode == "awsvpc"
+
+
+def _can_isolate() -> bool:
+    return os.geteuid() == 0 and all(map(shutil.which, ("unshare", "ip", "nft", "mount")))
+
+
+def _isolated(name: str) -> list[Line]:
+    """The same in namespaces of its own, whose resolver is the sidecar."""
+    with tempfile.TemporaryDirectory() as directory:
+        resolv_conf = Path(directory) / "resolv.conf"
+        resolv_conf.write_text("nameserver 127.0.0.1\noptions timeout:1\n")
+        steps = f'ip link set lo up && mount --bind {resolv_conf} /etc/resolv.conf && exec "$@"'
+        words = ["unshare", "-n", "-m", "sh", "-c", steps, "sh", sys.executable, "-m"]
+        done = subprocess.run(
+            [*words, "tests.bench.change", name],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, _ISOLATED: "1"},
+            check=True,
+        )
+    lines: list[Line] = json.loads(done.stdout)
+    return lines
+
+
+def _silence(addresses: list[str]) -> None:
+    """Drop what is sent to these addresses."""
+    subprocess.run(["nft", _TABLE], check=True)
+    elements = ", ".join(addresses)
+    subprocess.run(["nft", f"add element ip lost hosts {{ {elements} }}"], check=True)
+
+
+def _rows(case: Case, lines: Sequence[Line]) -> list[str]:
+    """The lines of the table for one scenario."""
+    verdicts = {True: "holds", False: "missed", None: ""}
+    return [
+        "| "
+        + " | ".join(
+            [
+                case.scenario.name if n == 0 else "",
+                line["caller"],
+                *(f"{line[key]:,}" for key in ("requests", "failed", "wrong", "late")),
+                f"{line['most']:.2f}" if line["most"] else "–",
+                f"{line['p99_ms']:,} ms",
+                line["measured"],
+                line["goal"],
+                verdicts[line["holds"]],
+            ]
+        )
+        + " |"
+        for n, line in enumerate(lines)
+    ]
+
+
+def _section(known: Mapping[str, Case], found: Mapping[str, list[Line]]) -> list[str]:
+    head = (
+        "| scenario | caller | requests | failed | to the wrong service | to tasks after STOPPED |"
+    )
+    head += " highest load ÷ fair share | p99 | measured | goal | |"
+    rows = [row for name, lines in found.items() for row in _rows(known[name], lines)]
+    return [*_about(), "", head, "|" + "---|" * 11, *rows, "", *_errors(known, found)]
+
+
+def _about() -> list[str]:
+    timing = TIMING
+    versions = f"Python {platform.python_version()}, httpx {version('httpx')}"
+    versions += f", Java {_first_line('java', '--version')}"
+    versions += f", Traefik {_first_line(TRAEFIK_PROGRAM or 'traefik', 'version')}"
+    how = f"Every {timing.interval_s:g} s read, TTL {timing.ttl_s} s, {timing.rate:g} requests a"
+    how += " second and caller (40 where traffic shifts), connect timeouts 1 s (ours 0.5 s); where"
+    how += f" tasks drain, `exec --drain {timing.drain_s:g}`. Traefik reads as often; nothing is"
+    how += " asked of it. A request is late after STOPPED + interval + TTL + 2 s. Shares are"
+    how += " measured 10 s after a step, when slow start is over. Java takes any of the addresses"
+    how += " that its cache of 30 s has, and cannot be sent to ports that change."
+    when = f"{time.strftime('%Y-%m-%d')}, Linux {platform.release()}"
+    return [f"{when}, {versions}; two cores, shared with other work.", "", how]
+
+
+def _first_line(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "(missing)"
+    words = done.stdout.splitlines()[0].split()
+    return words[1] if len(words) > 1 else words[0]
+
+
+def _errors(known: Mapping[str, Case], found: Mapping[str, list[Line]]) -> list[str]:
+    """What failed, in the words of the callers."""
+    said = [
+        f"* {known[name].scenario.name}, {line['caller']}: "
+        + "; ".join(f"{count} × {error[:110]}" for error, count in line["errors"].items())
+        for name, lines in found.items()
+        for line in lines
+        if line["errors"]
+    ]
+    return ["The most frequent failures:", "", *said] if said else []
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
