@@ -15,6 +15,7 @@ from discovery.dns.orders import Chance, Order, Ordering, orders
 
 MAX_BODIES = 32  # of one answer that are kept at a time, unless one turn of its records needs more
 _MOST_BODIES = 64
+_MOST_OCTETS = 1 << 18  # of one answer's bodies; at least three of the longest
 _LAPS = 48  # packing an order costs about as much as fifty answers from memory
 _LAPS_OF_MANY = 4
 _FOR_LONG = 1_000_000
@@ -44,20 +45,22 @@ class Packed:
     ) -> None:
         self.answer = answer
         size = len(answer.data)
-        kept = _kept(size) if ordering != "stable" else 1
+        body_size = _OVERHEAD + min(room, _octets_of(answer))
+        kept = _kept(size, body_size) if ordering != "stable" else 1
         weights = [answer.weights.get(data, 1.0) for data in answer.data]
         several = orders(ordering, weights, chance)
         whole = _Whole(answer, name, room) if _may_fit(answer, name, room) else None
         self.counts: tuple[int, int, int] | None = None
         self.size = 0
+        self.octets = kept * body_size
         self._bodies: Iterator[wire.Body] = iter(())
         if whole is not None and whole.fits:
             self.counts, self.size = whole.counts, whole.size
-            self.octets = kept * (_OVERHEAD + whole.octets)
-            self.turn = _in_turns(whole.records, several, kept).__next__
+            self.turn = _in_turns(whole.records, several, kept, size).__next__
             return
-        self.octets = kept * (_OVERHEAD + min(room, wire.OUR_SIZE))
-        self._bodies = _in_turns(lambda order: answer.packed(name, room, order), several, kept)
+        self._bodies = _in_turns(
+            lambda order: answer.packed(name, room, order), several, kept, size
+        )
         if size < 2:
             only = next(self._bodies)
             if not only.truncated:
@@ -80,15 +83,25 @@ class Packed:
         return False
 
 
-def _kept(size: int) -> int:
+def _octets_of(answer: Answer) -> int:
+    """About how long the records are in which nothing but their own names is compressed."""
+    additional = [r.data for several in answer.glue.values() for r in several]
+    data = [*answer.data, *additional, *(r.owner + r.data for r in answer.authority)]
+    return sum(map(len, data)) + _RECORD_SIZE * len(data)
+
+
+def _kept(size: int, body_size: int) -> int:
     if size < 2:
         return 1
-    return size * max(1, MAX_BODIES // size) if size <= _MOST_BODIES else _MOST_BODIES
+    kept = size * max(1, MAX_BODIES // size) if size <= _MOST_BODIES else _MOST_BODIES
+    return min(kept, _MOST_OCTETS // body_size)
 
 
-def _in_turns(pack: Callable[[Order], Body], several: Iterator[Order], kept: int) -> Iterator[Body]:
+def _in_turns(
+    pack: Callable[[Order], Body], several: Iterator[Order], kept: int, size: int
+) -> Iterator[Body]:
     """Bodies without end: `kept` orders in turn, again and again, then the next ones."""
-    laps = _LAPS if kept < _MOST_BODIES else _LAPS_OF_MANY
+    laps = _LAPS if size < _MOST_BODIES else _LAPS_OF_MANY
     while True:
         bodies = []
         for order in islice(several, kept):

@@ -1,5 +1,6 @@
 """Packed answers say what the general writer says, in every order."""
 
+import tracemalloc
 from collections import Counter
 from random import Random
 
@@ -55,6 +56,24 @@ def test_bodies_never_outgrow_their_room(count: int, room: int) -> None:
         reply = wire.reply(query, 0, 0, body, b"")
         assert len(reply) <= room
         assert body.truncated == (len(read(query, body).answer) < count)
+
+
+@pytest.mark.parametrize(
+    ("count", "room"), [(10, 1_232), (100, 512), (100, 1_232), (150, 65_535), (2_000, 65_535)]
+)
+def test_the_memory_of_an_answer_is_bounded_and_counted(count: int, room: int) -> None:
+    """As it is measured, with as many orders as are ever kept."""
+    query, found = asked("many.ecs.internal", wire.SRV, many(count))
+    tracemalloc.start()
+    try:
+        packed = Packed(found, query.name, room, "balanced", Random(1).randrange)
+        for _ in range(100):
+            packed.body()
+        octets = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert octets <= packed.octets + 10_000 + 500 * count
+    assert packed.octets <= 300_000
 
 
 def test_records_come_first_equally_often_across_batches() -> None:
