@@ -33,7 +33,7 @@ from discovery.sidecar.feed import FOLLOWER, Feed, takes_gzip
 from discovery.sidecar.lookup import any_loaded, known
 from discovery.sidecar.origins import OriginCheck
 from discovery.sidecar.tags import tag_of, tagged
-from discovery.sidecar.waits import Waits
+from discovery.sidecar.waits import Waits, index_and_wait
 
 LEAST_PACKED = 1_000  # octets; less fits into one packet anyway
 _LEVEL = 4
@@ -107,6 +107,7 @@ class Answers:
     async def snapshot(self, request: Request) -> Response:
         """Everything, or what changed since `known`, for followers; may wait for a change."""
         known, headers = request.query_params.get("known"), request.headers
+        index_and_wait(request.query_params)  # what is wrong is said, whether it is used or not
         self.feed.met(headers.get(FOLLOWER))
         if known is None:
             await self.waits.for_query(request)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 import discovery
 from discovery.documents import Document
 from discovery.sidecar.openapi_schemas import SCHEMAS, ref
+from discovery.sidecar.waits import GREATEST_INDEX
 
 _MEANINGS = {
     200: "Found.",
@@ -30,20 +31,20 @@ _NAME = {
     "in": "path",
     "required": True,
     "description": "[_PORT._PROTO.]SERVICE[.CLUSTER][.ZONE]",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9-][A-Za-z0-9_-]{0,254}$"},
+    "schema": ref("Name"),
     "example": "web",
 }
 _INDEX = {
     "name": "index",
     "in": "query",
     "description": "Wait while this is the current index.",
-    "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    "schema": {"type": "integer", "minimum": 0, "maximum": GREATEST_INDEX},
 }
 _WAIT = {
     "name": "wait",
     "in": "query",
     "description": "Wait for so long, 30s by default and 5m at most.",
-    "schema": {"type": "string", "pattern": "^[0-9]{1,6}(ms|s|m|h)?$"},
+    "schema": {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|[smhd]?)\s*$"},
 }
 _KNOWN = {
     "name": "known",
@@ -54,8 +55,8 @@ _KNOWN = {
 _FOLLOWER = {
     "name": "X-Discovery-Follower",
     "in": "header",
-    "description": "A name by which followers are counted.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$"},
+    "description": "A name of up to 64 characters, by which followers are counted.",
+    "schema": {"type": "string"},
 }
 _CLUSTER = {
     "name": "cluster",
@@ -74,7 +75,7 @@ _MATCH = {
     "name": "If-None-Match",
     "in": "header",
     "description": "Tags of what the client has.",
-    "schema": {"type": "string", "pattern": '^(W/)?"[A-Za-z0-9.-]{1,64}"$'},
+    "schema": {"type": "string"},
 }
 _AGE: Document = {
     "X-Discovery-Age": {

@@ -81,7 +81,11 @@ _TASK: dict[str, Document] = {
     "container_port": _PORT_OR_NULL,
 }
 
+# Names may be of other forms, too, and be longer: what fits this is never refused as no name.
+_NAME: Document = {"type": "string", "pattern": "^[A-Za-z0-9-][A-Za-z0-9_-]{0,254}$"}
+
 SCHEMAS: dict[str, Document] = {
+    "Name": _NAME,
     "Endpoint": _object("One callable port of one container.", **_ENDPOINT),
     "UsedEndpoint": _object(
         "An endpoint, and what this process's own requests know of it.",

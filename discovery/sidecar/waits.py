@@ -22,6 +22,7 @@ from discovery.settings import duration
 
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 300.0
+GREATEST_INDEX = 2**63 - 1
 MOST_WAITS = 400  # below the bound on connections, so that others are answered meanwhile
 KEEP_ALIVE_S = 15.0  # proxies close connections that are silent for a minute or less
 
@@ -154,7 +155,8 @@ def index_and_wait(query: QueryParams) -> tuple[int, float] | None:
         raise BadInput(f"wait: {wait!r} cannot be used, want {want}") from None
     if index is None:
         return None
-    if not (index.isascii() and index.isdecimal()) or len(index) > 20:
+    digits = index.isascii() and index.isdecimal() and len(index) <= len(str(GREATEST_INDEX))
+    if not digits or int(index) > GREATEST_INDEX:
         raise BadInput(f"index: {index!r} cannot be used, want the number of an earlier answer")
     return int(index), wait_s
 

@@ -16,6 +16,7 @@ from discovery.sources.base import FixedSource
 from tests.sidecar.asking import Asked
 from tests.sidecar.fleet import AGE_S, EMPTY, NOW, TWO, WEB, endpoint, observed
 
+XDS = "/v3/discovery:endpoints"
 ALL_PATHS = (
     "/v1/services",
     "/v1/services/web",
@@ -170,7 +171,9 @@ def test_every_body_is_json(asked: Asked, path: str) -> None:
         ("/v1/endpoints/web?index=x", 400, "bad_input"),
         ("/v1/endpoints/web?index=-1", 400, "bad_input"),
         ("/v1/endpoints/web?index=" + "9" * 5_000, 400, "bad_input"),
+        ("/v1/endpoints/web?index=9223372036854775808", 400, "bad_input"),
         ("/v1/snapshot?index=1&wait=soon", 400, "bad_input"),
+        ("/v1/snapshot?known=x.1&index=x", 400, "bad_input"),
     ],
 )
 def test_errors_are_said_with_status_and_code(
@@ -227,6 +230,112 @@ def test_only_our_own_hosts_are_answered(asked: Asked, host: str, status: int) -
     assert answer.status_code == status
     if status == 403:
         assert error_of(answer)["code"] == "foreign_host"
+
+
+HERE = "http://localhost:8053"
+FOREIGN = [
+    f"{prefix}{host}{suffix}"
+    for host in ("evil.example", "localhost.evil.example", "notlocalhost", "10.0.0.1.nip.example")
+    for prefix in ("", "www.", "xn--")
+    for suffix in ("", ".", ":80", ":8053")
+] + ["2130706433", "0x7f.1"]
+
+
+def test_there_are_fifty_foreign_names() -> None:
+    """Of every form that a name can have."""
+    assert len(set(FOREIGN)) == 50
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_a_foreign_host_is_refused(asked: Asked, host: str) -> None:
+    """On a path for people, one for programs, and one that takes a body."""
+    for path, method in (("/v1/services", "GET"), ("/ready", "GET"), (XDS, "POST")):
+        answer = asked(path, method, {"Host": host}, {})
+        assert (answer.status_code, error_of(answer)["code"]) == (403, "foreign_host")
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_foreign_origin_is_refused(asked: Asked, origin: str) -> None:
+    """A page of another host, port or scheme makes its reader's browser ask in vain."""
+    headers = {"Host": "localhost:8053", "Origin": f"http://{origin}"}
+    for path, method in (("/v1/services", "GET"), ("/ready", "GET"), (XDS, "POST")):
+        answer = asked(path, method, headers, {})
+        assert (answer.status_code, error_of(answer)["code"]) == (403, "foreign_origin")
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (HERE, 200),
+        ("HTTP://LocalHost:8053".replace("HTTP", "http"), 200),
+        ("https://localhost:8053", 200),
+        ("null", 403),
+        ("", 403),
+        ("http://", 403),
+        ("http://localhost", 403),
+        ("http://localhost:80", 403),
+        ("http://127.0.0.1:8053", 403),
+        ("http://203.0.113.5:8053", 403),
+        ("file://localhost:8053", 403),
+        ("chrome-extension://localhost:8053", 403),
+        (f"{HERE}/", 403),
+        (f"{HERE} http://evil.example", 403),
+    ],
+)
+def test_only_our_own_page_may_ask(asked: Asked, origin: str, status: int) -> None:
+    """Its origin is the host that is asked; behind whatever ends TLS, too."""
+    headers = {"Host": "localhost:8053", "Origin": origin}
+    assert asked("/v1/services", headers=headers).status_code == status
+
+
+TAGGED = ["/v1/services", "/v1/endpoints/web", "/v1/explain/web", "/v1/history/web"]
+
+
+@pytest.mark.parametrize("path", TAGGED)
+def test_what_a_client_has_is_not_sent_again(asked: Asked, path: str) -> None:
+    """Until the content changes; age and index are said all the same."""
+    tag = asked(path).headers["ETag"]
+    again = asked(path, headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (again.headers["ETag"], float(again.headers["X-Discovery-Age"])) == (tag, AGE_S)
+    asked.source.say(observed(replace(WEB, endpoints=(endpoint(9),))))
+    asked.resolver.refresh()
+    assert asked(path, headers={"If-None-Match": tag}).status_code == 200
+
+
+@pytest.mark.parametrize("known", ["*", '"x", {tag}', "{strong}"])
+def test_tags_are_compared_as_caches_send_them(asked: Asked, known: str) -> None:
+    """Several of them, any at all, and whether weak or strong."""
+    tag = asked("/v1/services").headers["ETag"]
+    header = known.format(tag=tag, strong=tag.removeprefix("W/"))
+    assert asked("/v1/services", headers={"If-None-Match": header}).status_code == 304
+
+
+def test_data_that_became_stale_is_sent_again() -> None:
+    """It has the same index and says something else."""
+    tags = []
+    for now in (NOW, NOW + 60):
+        asked = Asked(FixedSource(observed(WEB)), now=now)
+        with asked.resolver as resolver:
+            assert resolver.wait_ready(5)
+            tags.append(asked("/v1/endpoints/web").headers["ETag"].removesuffix('"'))
+    assert not tags[0].endswith("-stale")
+    assert tags[1].endswith("-stale-gzip")
+
+
+def test_long_answers_are_compressed_where_that_is_taken(asked: Asked) -> None:
+    """The compressed answer has a tag of its own; short ones stay as they are."""
+    plain = asked("/v1/services/web", headers={"Accept-Encoding": "identity"})
+    packed = asked("/v1/services/web", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.json() == plain.json()
+    assert "Content-Encoding" not in asked("/health").headers
+    tags = {
+        asked("/v1/services", headers={"Accept-Encoding": coding}).headers["ETag"]
+        for coding in ("identity", "gzip")
+    }
+    assert len(tags) == 2
 
 
 def test_health_needs_no_snapshot(failing: Asked) -> None:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from discovery.documents import Document, in_order
-from discovery.errors import Expired, NotReady, UnknownName
+from discovery.errors import BadName, Expired, NotReady, UnknownName
 from discovery.model import Service, Snapshot
 from discovery.names import endpoints_at
 from discovery.sidecar.access import INDEX
@@ -115,7 +115,7 @@ class Adapters:
     def _assignment(self, snapshot: Snapshot, text: str, now: float) -> Document | None:
         try:
             name, service = known(snapshot, text, self.zone, now)
-        except UnknownName:
+        except (BadName, UnknownName):
             return None
         found = endpoints_at(service, name)
         return envoy.assignment(text, (e for e in found if e.protocol == "tcp"))
