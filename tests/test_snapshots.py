@@ -275,6 +275,7 @@ def test_a_snapshot_is_observed_with_its_own_times() -> None:
         (Told(holding(sequence=2), "p"), Told(holding(sequence=2), "p"), False),
         (Told(holding(sequence=2, at=1.0), "p"), Told(holding(sequence=1, at=2.0), "p"), False),
         (Told(holding(sequence=9, at=1.0), "q"), Told(holding(sequence=1, at=2.0), "p"), True),
+        (Told(holding(sequence=9, at=1.7), "q"), Told(holding(sequence=1, at=2.0), "p"), False),
         (Told(holding(sequence=1, at=2.0), "q"), Told(holding(sequence=9, at=1.0), "p"), False),
     ],
 )

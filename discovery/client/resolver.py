@@ -87,9 +87,8 @@ class Resolver:
             whole = whole or is_read_whole(source)
             source = opened(source, settings, listeners)
         hearing = source if isinstance(source, Hearing) else None
-        source, spread = placed(source, settings, balancing)
         known = remembered(source, self._title, settings, listeners, clock) if whole else None
-        source = known or source
+        source, spread = placed(known or source, settings, balancing)
         self._zone = settings.zone
         self._clock = clock
         self._random = random or Random()

@@ -50,6 +50,15 @@ class Hearing(Protocol):
     news: Callable[[], None]
 
 
+@runtime_checkable
+class Ordered(Protocol):
+    """A source that others publish for, which may be behind what was known already."""
+
+    def seen(self, observed_at: float) -> None:
+        """Take nothing from now on that was observed before, in seconds since the epoch."""
+        ...
+
+
 class FixedSource:
     """A source that says what it was last given: for tests, and for programs that know already."""
 

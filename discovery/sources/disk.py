@@ -26,7 +26,7 @@ from discovery.errors import SourceMalformed
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Snapshot
 from discovery.snapshots import MAX_BYTES, Changes, Told, document, inflated, observed, told
-from discovery.sources.base import Source, Wanted
+from discovery.sources.base import Ordered, Source, Wanted
 
 FORMAT = 1
 FUTURE_S = 5.0  # how far a clock may have been set back before ages mean nothing
@@ -150,6 +150,8 @@ class Remembered:
         self.found = disk.read()
         self.snapshot: Callable[[], Snapshot] = Snapshot
         self._labels = self.found.labels if self.found else ()
+        if self.found is not None and isinstance(source, Ordered):
+            source.seen(self.found.observed_at)
 
     @property
     def next_epoch(self) -> int:

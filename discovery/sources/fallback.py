@@ -23,7 +23,7 @@ from discovery.balancing.policy import Chance
 from discovery.errors import SourceError
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Service
-from discovery.sources.base import Source, Wanted
+from discovery.sources.base import Ordered, Source, Wanted
 
 SHARE = 10.0  # calls a second of all followers, half of what ECS refills for an account
 _PAGE = 100  # tasks or instances a call
@@ -31,16 +31,12 @@ _MOST_BYTES = 1_000
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
-class Leader(Source, Protocol):
+class Leader(Source, Ordered, Protocol):
     """A source that many follow."""
 
     @property
     def followers(self) -> int:
         """How many follow, 0 where that is not known."""
-        ...
-
-    def seen(self, observed_at: float) -> None:
-        """Take nothing from now on that was observed before, in seconds since the epoch."""
         ...
 
 
@@ -123,6 +119,10 @@ class Fallback:
         """What the last load put off, of whoever made it."""
         source = self._direct if self._was_direct and self._direct else self._leader
         return source.load_pending()
+
+    def seen(self, observed_at: float) -> None:
+        """See `Ordered.seen`."""
+        self._leader.seen(observed_at)
 
     def close(self) -> None:
         """See `Source.close`."""

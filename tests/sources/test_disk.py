@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,8 +13,10 @@ from discovery.events import Event, Listeners, Noticed
 from discovery.model import Cluster, Service, Snapshot
 from discovery.settings import ClusterSettings, Settings
 from discovery.sources.base import FixedSource, Source
-from discovery.sources.disk import FORMAT, Disk
+from discovery.sources.disk import FORMAT, Disk, Remembered
+from discovery.sources.fallback import Fallback
 from tests.made import NOW, FakeClock, failed, observed, reading, service
+from tests.sources.hubs import Hub, following
 
 OURS = "ecs prod"
 DOWN = SourceUnreachable("nobody answers")
@@ -238,3 +241,18 @@ def test_names_read_on_demand_are_not_kept(tmp_path: Path) -> None:
     with resolver(tmp_path / "cache", source, FakeClock(), whole=False) as asking:
         asking.endpoints("web")
     assert os.listdir(tmp_path) == []
+
+
+def test_nothing_older_than_what_was_on_disk_is_taken_from_a_hub(tmp_path: Path) -> None:
+    """A restart does not go back to before what was told already."""
+    with Hub(service("old", 1), now=NOW - 8) as hub:
+        hub.clock.now = NOW
+        Disk(tmp_path / "cache", OURS, clock=FakeClock()).keep(holding(service("web", 1)))
+        leader = FixedSource(observed(reading(service("web", 1))))
+        followed = following(hub.url)
+        for source in (followed, Fallback(followed, lambda: leader, chance=Random(1))):
+            begun = Remembered(source, Disk(tmp_path / "cache", OURS, clock=FakeClock()))
+            begun.load(None)
+            with pytest.raises(SourceUnreachable, match="older"):
+                begun.load(None)
+        followed.close()
