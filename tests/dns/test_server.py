@@ -260,7 +260,7 @@ def test_idle_connections_are_closed() -> None:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         loop = TcpLoop(listening, answering(), Listeners(), clock=clock)
         stack.enter_context(looping(loop))
-        trickling, talking = (
+        talking, trickling = (  # who has talked is not the idlest, though it came first
             stack.enter_context(socket.create_connection(listening.getsockname(), PATIENCE_S))
             for _ in range(2)
         )
