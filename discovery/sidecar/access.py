@@ -88,13 +88,17 @@ class AgeAndIndex:
 
         async def completed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                snapshot = self._snapshot()
                 headers = MutableHeaders(scope=message)
-                headers.setdefault(AGE, seconds(self._clock() - snapshot.observed_at))
-                headers.setdefault(INDEX, str(snapshot.index))
+                for name, value in age_and_index(self._snapshot(), self._clock()).items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, completed)
+
+
+def age_and_index(snapshot: Snapshot, now: float) -> dict[str, str]:
+    """What every answer says of the snapshot, at `now` in seconds since the epoch."""
+    return {AGE: seconds(now - snapshot.observed_at), INDEX: str(snapshot.index)}
 
 
 def seconds(age_s: float) -> str:

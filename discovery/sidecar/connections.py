@@ -7,7 +7,7 @@ that has kept us waiting for a request longest; so that nobody locks others out 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import h11
@@ -49,6 +49,7 @@ class _Limit:
 class Connection(H11Protocol):
     """One connection, with bounds that uvicorn does not have."""
 
+    about: ClassVar[Callable[[], Mapping[str, str]]] = staticmethod(dict)
     most: ClassVar[int] = 500
     request_s: ClassVar[float] = 5.0
     stalled_s: ClassVar[float] = 30.0
@@ -103,6 +104,7 @@ class Connection(H11Protocol):
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
+            *type(self).about().items(),
         ]
         head = h11.Response(status_code=_MALFORMED.status, headers=headers, reason=b"Bad Request")
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
@@ -126,6 +128,9 @@ class Connection(H11Protocol):
             min(waiting, key=lambda c: c._waiting_since).transport.abort()
 
 
-def bounded(most: int) -> type[Connection]:
-    """Connections of which there are no more than that."""
-    return type("Connection", (Connection,), {"most": most})
+def bounded(most: int, about: Callable[[], Mapping[str, str]] = dict) -> type[Connection]:
+    """Connections of which there are no more than that.
+
+    `about` are headers of answers that no application gives: those to what is no request.
+    """
+    return type("Connection", (Connection,), {"most": most, "about": staticmethod(about)})

@@ -18,6 +18,7 @@ from discovery.errors import AddressUnusable
 from discovery.events import Listeners
 from discovery.settings import Address, Settings
 from discovery.sidecar import descriptors
+from discovery.sidecar.access import age_and_index
 from discovery.sidecar.adapters.routes import Adapters
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.connections import bounded
@@ -85,7 +86,8 @@ class Sidecar:
         beside += Adapters(lambda: self.resolver.snapshot, settings.zone, clock).routes()
         token = revealed(settings.http_token, "http_token") if settings.http_token else None
         app = application(answers, settings.allowed_hosts, beside, token)
-        self._http = HttpServer(Counted(app, metrics), settings.http, bounded(most))
+        connection = bounded(most, lambda: age_and_index(self.resolver.snapshot, clock()))
+        self._http = HttpServer(Counted(app, metrics), settings.http, connection)
         loops = {"http": lambda: self._http.loop, "upstreams": lambda: self._upstreams.loop}
         self._stalls = Stalls(loops, metrics.stalled)
 

@@ -79,6 +79,19 @@ def get(sidecar: Sidecar, path: str) -> tuple[int, dict[str, Any]]:
         connection.close()
 
 
+def test_what_is_no_request_is_told_age_and_index(sidecar: Sidecar) -> None:
+    """As is everybody else, in JSON."""
+    address = sidecar.http_address
+    with socket.create_connection((address.host, address.port), TIMEOUT_S) as connection:
+        connection.sendall(b"GET\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers["Content-Type"]) == (400, "application/json")
+        assert json.loads(answer.read())["error"]["code"] == "bad_input"
+    assert float(answer.headers["X-Discovery-Age"]) < 600
+    assert answer.headers["X-Discovery-Index"] == str(sidecar.resolver.snapshot.index)
+
+
 def ports_in_dns(sidecar: Sidecar) -> set[int]:
     """The ports of web in DNS."""
     query = dns.message.make_query("_http._tcp.web.prod.ecs.internal", "SRV")
