@@ -319,7 +319,7 @@ class Settings:
         "ecs",
         "source",
         text,
-        "what to read: ecs, file:PATH or http://HUB:PORT, several hubs with commas",
+        "what to read: ecs, file:PATH, http://HUB:PORT (several with commas), redis://STORE:PORT",
     )
     cache: str | None = _setting(
         None, "cache", path_or_off, "file for the last good snapshot, to start from in an outage"
@@ -386,6 +386,9 @@ class Settings:
     )
     lame_duck_s: float = _setting(
         5.0, "lame_duck", duration, "how long answers go on after SIGTERM"
+    )
+    share_address: bool = _setting(
+        False, "share_address", boolean, "let the next sidecar take over our addresses (Linux)"
     )
     boot_check: bool = _setting(
         True, "boot_check", boolean, "admit a task that just started once it accepts connections"

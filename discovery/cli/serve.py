@@ -1,5 +1,6 @@
 """`serve`: the sidecar in the foreground, until SIGTERM or Ctrl-C."""
 
+import contextlib
 import signal
 
 import click
@@ -31,7 +32,11 @@ def command(given: Given) -> int:
     """
     given.need_cluster()
     logs.configure()
-    with Signals() as signals, Sidecar(given.settings, listeners=Listeners(logs.Narrator())) as it:
+    sidecar = Sidecar(given.settings, listeners=Listeners(logs.Narrator()))
+    with Signals() as signals, contextlib.closing(sidecar) as it:
+        if not it.await_turn(signals.wait):
+            return 0
+        it.start()
         logs.say("answering DNS on %s and HTTP on http://%s", it.dns_address, it.http_address)
         for upstream, address in zip(given.settings.upstreams, it.upstream_addresses, strict=True):
             logs.say("leading connections to %s on to %s", address, upstream.name)

@@ -27,6 +27,7 @@ from discovery.client.lease import outcome_of
 from discovery.client.lifetime import Lifetime, UpstreamLimits
 from discovery.client.links import Lane, Link
 from discovery.client.resolver import Resolver
+from discovery.dns.sharing import hand_over, share
 from discovery.errors import DiscoveryError
 from discovery.settings import Address, Upstream
 
@@ -186,6 +187,7 @@ class Upstreams:
     """The listeners of a process.
 
     `random` shortens the connections' ages, and `monotonic` is the clock that they are measured by.
+    `shared` addresses may be taken over: see `sharing`.
     """
 
     def __init__(
@@ -195,7 +197,10 @@ class Upstreams:
         limits: UpstreamLimits | None = None,
         random: Random | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        shared: bool = False,
     ) -> None:
+        self._shared = shared
         limits, random = limits or UpstreamLimits(), random or Random()
         self._listeners = [
             _Listener(upstream, resolver, limits, random, monotonic) for upstream in upstreams
@@ -231,12 +236,17 @@ class Upstreams:
         """Bind and serve. Raises `OSError`, whose `filename` is the address that cannot be had."""
         try:
             for listener in self._listeners:
-                self._sockets.append(_bound(listener.upstream.address))
+                self._sockets.append(_bound(listener.upstream.address, self._shared))
         except OSError:
             self.close()
             raise
         self._thread.start()
         self._running.wait()
+
+    def hand_over(self) -> None:
+        """Leave new connections to the process that shares our addresses, where there is one."""
+        for listening in self._sockets if self._shared else ():
+            hand_over(listening)
 
     def close(self) -> None:
         """End all connections and stop; safe to call twice."""
@@ -279,10 +289,12 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _bound(address: Address) -> socket.socket:
+def _bound(address: Address, shared: bool) -> socket.socket:
     listening = socket.socket(_family(address.host), socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            share(listening)
         listening.bind((address.host, address.port))
         listening.listen(_BACKLOG)
         listening.setblocking(False)

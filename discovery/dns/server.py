@@ -19,6 +19,7 @@ from discovery.dns.cookies import Cookies
 from discovery.dns.forward import Addresses, Forwarder
 from discovery.dns.orders import Ordering
 from discovery.dns.responder import Identity, Responder
+from discovery.dns.sharing import hand_over, share
 from discovery.dns.tally import Tally
 from discovery.dns.tcp import TcpLoop
 from discovery.dns.udp import UdpLoop
@@ -37,8 +38,8 @@ class DnsServer:
     `version` and `server_id` are told to whoever asks, unless empty. `ordering` is that of
     records in answers: see `orders`. `forward` has the resolvers to ask for names of other zones,
     the empty one for all the rest; a function is asked for them again every few seconds. `clients`
-    are the networks that may ask; where it is `None`, private ones. One thread starts and closes
-    it.
+    are the networks that may ask; where it is `None`, private ones. A `shared` address may be taken
+    over: see `sharing`. One thread starts and closes it.
     """
 
     def __init__(
@@ -58,8 +59,11 @@ class DnsServer:
         clock: Callable[[], float] = time.time,
         random: Random | None = None,
         listeners: Listeners | None = None,
+        shared: bool = False,
     ) -> None:
         self._asked = address
+        self._shared = shared
+        self._sockets: tuple[socket.socket, ...] = ()
         self._snapshot = snapshot
         self._labels = tuple(label.lower().encode() for label in zone.rstrip(".").split("."))
         self._ttl_s = ttl_s
@@ -100,7 +104,7 @@ class DnsServer:
         """
         if self._loops is not None:
             return
-        udp, tcp = bound_pair(*self._asked)
+        udp, tcp = self._sockets = bound_pair(*self._asked, shared=self._shared)
         host, port = udp.getsockname()[:2]
         self._bound = host, port
         if self._forward:
@@ -116,8 +120,14 @@ class DnsServer:
         for thread in self._threads:
             thread.start()
 
+    def hand_over(self) -> None:
+        """Leave new queries to the process that shares our address, where there is one."""
+        for sock in self._sockets if self._shared else ():
+            hand_over(sock)
+
     def close(self) -> None:
         """Stop answering and give the port back; safe to call twice."""
+        self.hand_over()
         loops, self._loops = self._loops, None
         for loop in loops or ():
             loop.close()
@@ -166,12 +176,14 @@ class DnsServer:
         return Allowed(PRIVATE if self._clients is None else self._clients)
 
 
-def bound_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+def bound_pair(
+    host: str, port: int, *, shared: bool = False
+) -> tuple[socket.socket, socket.socket]:
     """A UDP and a TCP socket of the same address and port."""
     for attempt in range(_ATTEMPTS):
-        udp = _bound(host, port, socket.SOCK_DGRAM)
+        udp = _bound(host, port, socket.SOCK_DGRAM, shared)
         try:
-            return udp, _bound(host, udp.getsockname()[1], socket.SOCK_STREAM)
+            return udp, _bound(host, udp.getsockname()[1], socket.SOCK_STREAM, shared)
         except OSError:
             udp.close()
             if port or attempt == _ATTEMPTS - 1:
@@ -179,7 +191,7 @@ def bound_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
     raise AssertionError("the last attempt raises")
 
 
-def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _bound(host: str, port: int, kind: socket.SocketKind, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket(family, kind))
@@ -187,6 +199,8 @@ def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
             # Only lets us bind while old connections are in TIME_WAIT. On UDP it would let a second
             # instance take half of the queries.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            share(sock)
         try:
             sock.bind((host, port))
         except OSError as why:

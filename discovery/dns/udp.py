@@ -24,6 +24,8 @@ _LARGEST = 65_535
 _IP_PKTINFO = 8  # Linux; the socket module has it from Python 3.14 on
 _CONTROL_SIZE = 64
 
+_MOST_LEFT = 10_000  # packets, or batches of them, that are answered after closing
+
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _TOLD_DESTINATION = {
     "0.0.0.0": (socket.IPPROTO_IP, _IP_PKTINFO),
@@ -61,27 +63,34 @@ class UdpLoop:
         self._batches = mmsg.Batches(bound, told is not None) if is_able else None
 
     def run(self) -> None:
-        """Answer until closed; closes the socket."""
+        """Answer until closed, and then what was there before; closes the socket."""
         with self._socket:
             while not self._closing:
                 # The timeout is EAGAIN; ICMP errors of earlier replies may turn up here, too.
                 with contextlib.suppress(OSError):
-                    if self._batches is None:
-                        self._serve()
-                    else:
-                        mmsg.serve(self._batches, self._answering, self._hear, self._has_ended)
+                    self._serve(self._has_ended)
+            self._socket.setblocking(False)
+            left = iter(range(_MOST_LEFT))
+            with contextlib.suppress(OSError):  # nothing is left
+                self._serve(lambda: next(left, None) is None)
 
     def _has_ended(self) -> bool:
         return self._closing
+
+    def _serve(self, ended: Callable[[], bool]) -> None:
+        if self._batches is None:
+            self._one_by_one(ended)
+        else:
+            mmsg.serve(self._batches, self._answering, self._hear, ended)
 
     def _hear(self, what: str) -> None:
         """The packet that wakes a closing loop is no news."""
         if not self._closing:
             self._listeners.emit(QueryDropped(what))
 
-    def _serve(self) -> None:
+    def _one_by_one(self, ended: Callable[[], bool]) -> None:
         receive, send, answering = self._receive, self._send, self._answering
-        while not self._closing:
+        while not ended():
             packet, client = receive(_LARGEST)
             answering.begin()
             try:
@@ -109,14 +118,22 @@ class UdpLoop:
         return self._socket.sendmsg((reply,), control, 0, client)
 
     def close(self) -> None:
-        """Have `run` return soon; from any thread."""
-        self._closing = True
+        """Have `run` return soon; from any thread.
+
+        From now on the system gives us nothing but what the waker sends, so that another process
+        that has our address gets the rest; only then may the loop end.
+        """
         with (
             contextlib.suppress(OSError),
             socket.socket(self._socket.family, socket.SOCK_DGRAM) as waker,
         ):
             host, port = self._socket.getsockname()[:2]
-            waker.sendto(b"", (_LOOPBACK.get(host, host), port))
+            host = _LOOPBACK.get(host, host)
+            waker.bind((host, 0))
+            self._socket.connect(waker.getsockname())
+            self._closing = True
+            waker.sendto(b"", (host, port))
+        self._closing = True
 
 
 def _as_source(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:

@@ -8,6 +8,7 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp
 
+from discovery.dns.sharing import hand_over, share
 from discovery.errors import AddressUnusable
 from discovery.settings import Address
 from discovery.sidecar.connections import Connection
@@ -29,12 +30,19 @@ def unusable(address: Address, flag: str, error: OSError) -> AddressUnusable:
 class HttpServer:
     """An ASGI application on an address, served by a thread of its own.
 
-    `connection` has the bounds on what clients may do.
+    `connection` has the bounds on what clients may do. A `shared` address may be taken over: see
+    `sharing`.
     """
 
     def __init__(
-        self, app: ASGIApp, address: Address, connection: type[Connection] = Connection
+        self,
+        app: ASGIApp,
+        address: Address,
+        connection: type[Connection] = Connection,
+        *,
+        shared: bool = False,
     ) -> None:
+        self._shared = shared
         self._asked = address
         self._socket: socket.socket | None = None
         self._server = uvicorn.Server(
@@ -75,6 +83,8 @@ class HttpServer:
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._shared:
+                share(listener)
             listener.bind((self._asked.host, self._asked.port))
             listener.listen(512)
         except OSError:
@@ -83,6 +93,11 @@ class HttpServer:
         self._socket = listener
         self._asked = Address(self._asked.host, listener.getsockname()[1])
         self._thread.start()
+
+    def hand_over(self) -> None:
+        """Leave new connections to the process that shares our address, where there is one."""
+        if self._shared and self._socket is not None:
+            hand_over(self._socket)
 
     def close(self) -> None:
         """Answer what was asked already, for two seconds at most, and stop."""

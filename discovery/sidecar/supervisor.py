@@ -14,6 +14,7 @@ from typing import Self
 from discovery.client.resolver import Resolver
 from discovery.client.upstreams import Upstreams
 from discovery.dns.server import DnsServer
+from discovery.dns.sharing import is_taken
 from discovery.errors import AddressUnusable
 from discovery.events import Listeners
 from discovery.settings import Address, Settings
@@ -36,6 +37,9 @@ from discovery.sources.secrets import revealed
 
 # The DNS thread waits this long for each thread that computes; the default of 5 ms is felt.
 SWITCH_INTERVAL_S = 0.0001
+
+_LOOK_S = 0.1
+_MOST_LOOKS = 300  # for task definitions, before those that are there have to do
 
 
 class Sidecar:
@@ -72,13 +76,16 @@ class Sidecar:
             clients=settings.dns_clients or None,
             clock=clock,
             listeners=listeners,
+            shared=settings.share_address,
         )
         self._dns_bound = False
         descriptors.raise_limit()
         most = descriptors.connections()
         self._waits = Waits(self.resolver, descriptors.waits(most))
         answers = Answers(self.resolver, self._waits, self.missing, settings.zone, clock)
-        self._upstreams = Upstreams(self.resolver, settings.upstreams)
+        self._upstreams = Upstreams(
+            self.resolver, settings.upstreams, shared=settings.share_address
+        )
         page = Page(self.resolver, self.missing, clock)
         metrics = Metrics(self._levels(clock))
         listeners.subscribe(metrics)
@@ -87,7 +94,9 @@ class Sidecar:
         token = revealed(settings.http_token, "http_token") if settings.http_token else None
         app = application(answers, settings.allowed_hosts, beside, token)
         connection = bounded(most, lambda: age_and_index(self.resolver.snapshot, clock()))
-        self._http = HttpServer(Counted(app, metrics), settings.http, connection)
+        self._http = HttpServer(
+            Counted(app, metrics), settings.http, connection, shared=settings.share_address
+        )
         loops = {"http": lambda: self._http.loop, "upstreams": lambda: self._upstreams.loop}
         self._stalls = Stalls(loops, metrics.stalled)
 
@@ -135,13 +144,42 @@ class Sidecar:
         self._stalls.start()
         self.resolver.start()
 
+    def await_turn(self, pause: Callable[[float], object]) -> bool:
+        """Where another sidecar shares our address, read until we can answer as well as it does.
+
+        Returns when it is time to `start`, also because the other one is gone; false where `pause`,
+        which waits for so many seconds, returned something. Without `share_address`: at once.
+        """
+        if not self._settings.share_address or not self._settings.dns.port:
+            return True
+        self.resolver.start()
+        looks = 0
+        while is_taken(self._settings.dns.host, self._settings.dns.port) and (
+            self.resolver.unready or self._is_partial(looks)
+        ):
+            looks += 1
+            if pause(_LOOK_S) is not None:
+                return False
+        return True
+
+    def _is_partial(self, looks: int) -> bool:
+        """Whether definitions that name ports are being read, which may not last for ever."""
+        services = self.resolver.snapshot.services.values()
+        return looks < _MOST_LOOKS and any(s.definitions_pending for s in services)
+
     def drain(self) -> None:
-        """Be not ready from now on, while answers go on."""
+        """Be not ready from now on, while answers go on.
+
+        What is new goes to the sidecar that shares our address, where there is one.
+        """
         self._draining = True
+        self._upstreams.hand_over()
+        self._http.hand_over()
+        self._dns.hand_over()
 
     def close(self) -> None:
         """Stop answering, then reading; safe to call twice."""
-        self._draining = True
+        self.drain()
         self._waits.end()
         self._stalls.close()
         self._upstreams.close()
