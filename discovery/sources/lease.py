@@ -93,9 +93,13 @@ class Fitness:
         failing = replace(self, failing_since=since, why=errors[0])
         if now - since < FAILING_S and not all(isinstance(error, _OURS) for error in errors):
             return failing
+        return self.resting(errors[0], now, chance)
+
+    def resting(self, why: SourceError, now: float, chance: Chance) -> "Fitness":
+        """A rest from now on, twice as long as the one before."""
         longest_s = min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(self.rests, 16))
         until = now + longest_s * (0.5 + 0.5 * chance.random())
-        return replace(failing, failing_since=None, rests=self.rests + 1, rests_until=until)
+        return Fitness(why=why, rests=self.rests + 1, rests_until=until)
 
 
 def is_behind(found: Told, known: Told) -> bool:

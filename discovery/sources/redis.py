@@ -245,11 +245,17 @@ class RedisSource:
     def _has_taken(self, shelf: Shelf) -> bool:
         """Ask for the lease where nobody has it; with it, go on from the newest that is known."""
         self._lease_left_s = shelf.lease_left_s
-        is_resting = self._fitness.is_resting(self._how.monotonic())
-        if shelf.lease_left_s is not None or is_resting or self._closed:
+        now = self._how.monotonic()
+        if shelf.lease_left_s is not None or self._fitness.is_resting(now) or self._closed:
             return False
-        epoch = self._known.snapshot.epoch if self._known else 0
-        if not self._tenure.take(epoch):
+        try:
+            if not self._tenure.take(self._known.snapshot.epoch if self._known else 0):
+                return False
+        except SourceUnreachable:
+            raise
+        except SourceError as error:  # a user that may only follow, say
+            self._fitness = self._fitness.resting(error, now, self._how.chance)
+            self._say(f"this sidecar cannot have the lease: {error}")
             return False
         try:
             self._store.deaf()

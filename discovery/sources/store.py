@@ -9,8 +9,6 @@ exists, del, pexpire, hset, publish and pubsub. `info` tells a failover apart; i
 """
 
 import contextlib
-import os
-import socket
 import ssl
 import threading
 import time
@@ -149,10 +147,12 @@ class Store:
 
     def followers(self) -> int:
         """How many wait for news; none where the store does not say."""
-        with contextlib.suppress(SourceError), self._failures():
-            ((_, count),) = self._opened().pubsub_numsub(self._keys[3])
+        with self._failures():
+            try:
+                ((_, count),) = self._opened().pubsub_numsub(self._keys[3])
+            except _library().exceptions.ResponseError:
+                return 0  # not permitted
             return int(count)
-        return 0
 
     def listen(self) -> bool:
         """Have the store tell of news from now on; whether it did not do so already."""
@@ -239,7 +239,6 @@ class Store:
             socket_keepalive=True,
             retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
             protocol=2,
-            client_name=f"ecs-discovery:{socket.gethostname()}:{os.getpid()}"[:64].replace(" ", ""),
             redis_connect_func=self._connect,
             ssl=at.is_tls,
             **trust,

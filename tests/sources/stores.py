@@ -106,6 +106,7 @@ class Fleet:
         self.said: list[str] = []
         self.ecs = FixedSource(observed(reading(*services)), labels=("demo",))
         self.opened = 0
+        self.client = server.client()
         self._members: list[RedisSource] = []
 
     def member(
@@ -154,6 +155,7 @@ class Fleet:
         """Close all that were opened."""
         for member in self._members:
             member.close()
+        self.client.close()
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Noticed):
@@ -161,9 +163,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *options: str, is_tls: bool = False) -> Iterator[Server]:
+def serving(folder: Path, *options: str, port: int = 0, is_tls: bool = False) -> Iterator[Server]:
     """A server for as long as the block."""
-    server = Server(folder, *options)
+    server = Server(folder, *options, port=port)
     try:
         server.start(is_tls=is_tls)
         yield server

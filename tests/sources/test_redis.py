@@ -110,9 +110,7 @@ def test_a_change_that_nobody_was_told_of_is_found_within_an_interval(fleet: Fle
     first, second = fleet.member(), fleet.member()
     first.load(None)
     second.load(None)
-    with_no_word = fleet.server.client()
-    with_no_word.client_kill_filter(_type="pubsub")
-    with_no_word.close()
+    fleet.client.client_kill_filter(_type="pubsub")
     fleet.runs(service("web", 7))
     first.load(None)
     until(lambda: hosts(loaded(second)) == ["10.0.0.7"])
@@ -122,14 +120,12 @@ def test_what_did_not_change_is_not_written_again(fleet: Fleet) -> None:
     """Newer times are a short document on top of the one that is there."""
     first, second = fleet.member(), fleet.member()
     first.load(None)
-    client = fleet.server.client()
-    content, changes = client.hmget(fleet.key("snapshot"), "content", "changes")
+    content, changes = fleet.client.hmget(fleet.key("snapshot"), "content", "changes")
     assert changes == b""
     fleet.runs(service("web", 1, 2), service("api", 3))
     first.load(None)
-    assert client.hget(fleet.key("snapshot"), "content") == content
-    assert 0 < len(client.hget(fleet.key("snapshot"), "changes")) < len(content)
-    client.close()
+    assert fleet.client.hget(fleet.key("snapshot"), "content") == content
+    assert 0 < len(fleet.client.hget(fleet.key("snapshot"), "changes")) < len(content)
     assert second.load(None).observed_at == pytest.approx(NOW + 10, abs=5)
 
 
@@ -141,11 +137,9 @@ def test_who_follows_reads_changes_only(fleet: Fleet) -> None:
     fleet.runs(service("web", 7), service("api", 3))
     first.load(None)
     store = Store(Where("127.0.0.1", fleet.server.port), fleet.name)
-    client = fleet.server.client()
-    shelf = store.read("another", client.hget(fleet.key("snapshot"), "since").decode())
+    shelf = store.read("another", fleet.client.hget(fleet.key("snapshot"), "since").decode())
     assert shelf.changes
     assert shelf.content is None
-    client.close()
     store.close()
     assert hosts(second.load(None)) == ["10.0.0.7"]
     assert hosts(second.load(None), "api") == ["10.0.0.3"]
@@ -219,17 +213,15 @@ def test_a_lease_is_renewed_however_long_a_read_takes(fleet: Fleet) -> None:
     reading_thread = threading.Thread(target=lambda: member.load(None))
     reading_thread.start()
     assert slow.entered.acquire(timeout=TIMEOUT_S)
-    client = fleet.server.client()
-    value = client.get(fleet.key("lease"))
-    times = [client.pttl(fleet.key("lease"))]
+    value = fleet.client.get(fleet.key("lease"))
+    times = [fleet.client.pttl(fleet.key("lease"))]
 
     def renewed() -> int:
-        times.append(client.pttl(fleet.key("lease")))
+        times.append(fleet.client.pttl(fleet.key("lease")))
         return sum(after > before for before, after in pairwise(times))
 
     until(lambda: renewed() >= 5)
-    assert client.get(fleet.key("lease")) == value
-    client.close()
+    assert fleet.client.get(fleet.key("lease")) == value
     slow.let_go.release()
     reading_thread.join(TIMEOUT_S)
     assert member.is_holder
@@ -243,9 +235,7 @@ def test_who_lost_the_lease_while_it_read_shows_what_the_others_see(fleet: Fleet
     thread = threading.Thread(target=lambda: found.append(paused.load(None)))
     thread.start()
     assert slow.entered.acquire(timeout=TIMEOUT_S)
-    client = fleet.server.client()
-    client.delete(fleet.key("lease"))
-    client.close()
+    fleet.client.delete(fleet.key("lease"))
     other.load(None)
     slow.let_go.release()
     thread.join(TIMEOUT_S)
@@ -259,16 +249,14 @@ def test_a_holder_of_before_is_refused_though_the_next_has_published_nothing(
 ) -> None:
     """Fencing goes by the epoch that was given last, not by what was published last."""
     store = Store(Where("127.0.0.1", fleet.server.port), fleet.name)
-    client = fleet.server.client()
     first = store.take("first", 0, 100.0)
     assert first is not None
-    client.delete(fleet.key("lease"))
+    fleet.client.delete(fleet.key("lease"))
     assert store.take("second", 0, 100.0) == first + 1
     late = Publication(first, 1, "first", "stamp", "", 0.0, b"content", b"")
     assert store.publish(late) is False
-    assert not client.exists(fleet.key("snapshot"))
+    assert not fleet.client.exists(fleet.key("snapshot"))
     assert store.renew("first", first, 100.0) is False
-    client.close()
     store.close()
 
 
@@ -319,7 +307,7 @@ def test_in_an_outage_the_holder_reads_less_and_less(fleet: Fleet) -> None:
     first.load(None)
     fleet.ecs.say(failed(DOWN, at=NOW + 10))
     pauses = [first.load(None).again_s or 0.0 for _ in range(6)]
-    assert pauses[-1] > 10
+    assert pauses[-1] > 4 * pauses[0]
     second.load(None)
     assert fleet.opened == 1
 
@@ -378,19 +366,15 @@ def test_a_store_that_comes_back_empty_goes_on_where_it_was(own: Fleet) -> None:
     first, second = own.member(), own.member()
     first.load(None)
     second.load(None)
-    client = own.server.client()
-    client.set(own.key("epoch"), 7)
-    client.delete(own.key("lease"))
+    own.client.set(own.key("epoch"), 7)
+    own.client.delete(own.key("lease"))
     until(lambda: loaded(second) and second.is_holder)
     assert hosts(loaded(first)) == ["10.0.0.1", "10.0.0.2"]
-    client.close()
     own.server.stop()
     own.server.start()
     own.runs(service("web", 7))
     until(lambda: hosts(loaded(first)) == hosts(loaded(second)) == ["10.0.0.7"])
-    client = own.server.client()
-    assert int(client.get(own.key("epoch"))) > 8
-    client.close()
+    assert int(own.client.get(own.key("epoch"))) > 8
     assert any("restarted or failed over" in said for said in own.said)
 
 
@@ -398,33 +382,29 @@ def test_a_store_that_lost_what_it_had_is_not_believed(fleet: Fleet) -> None:
     """Whoever knows more says so there, and its holder has to come back with another epoch."""
     knowing = fleet.member()
     knowing.load(None)
-    client = fleet.server.client()
     for _ in range(4):
-        client.delete(fleet.key("lease"))
+        fleet.client.delete(fleet.key("lease"))
         knowing.renew()
         fleet.member().load(None)
     fleet.runs(service("web", 8))
     until(lambda: hosts(loaded(knowing)))
-    known = int(client.get(fleet.key("epoch")))
-    client.delete(fleet.key("lease"), fleet.key("epoch"), fleet.key("snapshot"))
+    known = int(fleet.client.get(fleet.key("epoch")))
+    fleet.client.delete(fleet.key("lease"), fleet.key("epoch"), fleet.key("snapshot"))
     new = fleet.member(direct=FixedSource(observed(reading(service("web", 66)), at=NOW - 100)))
     new.load(None)
-    assert int(client.get(fleet.key("epoch"))) < known
+    assert int(fleet.client.get(fleet.key("epoch"))) < known
     with pytest.raises(SourceUnreachable, match="lost"):
         knowing.load(None)
-    assert int(client.get(fleet.key("epoch"))) >= known
-    client.close()
+    assert int(fleet.client.get(fleet.key("epoch"))) >= known
 
 
 def test_a_damaged_publication_is_refused(fleet: Fleet) -> None:
     """By its checksum; what is known stays in force."""
     first, second = fleet.member(), fleet.member()
     first.load(None)
-    client = fleet.server.client()
-    content = bytearray(client.hget(fleet.key("snapshot"), "content"))
+    content = bytearray(fleet.client.hget(fleet.key("snapshot"), "content"))
     content[-1] ^= 1
-    client.hset(fleet.key("snapshot"), "content", bytes(content))
-    client.close()
+    fleet.client.hset(fleet.key("snapshot"), "content", bytes(content))
     with pytest.raises(SourceMalformed, match="checksum"):
         second.load(None)
 
@@ -442,27 +422,23 @@ def test_keys_that_are_none_of_ours_are_errors(
     fleet: Fleet, kind: str, damage: str | dict[str, str]
 ) -> None:
     """Never a traceback, and never an empty set."""
-    client = fleet.server.client()
     if isinstance(damage, str):
-        client.set(fleet.key(kind), damage)
+        fleet.client.set(fleet.key(kind), damage)
     else:
-        client.hset(fleet.key(kind), mapping=damage)
-    client.set(fleet.key("lease"), "1 another")
+        fleet.client.hset(fleet.key(kind), mapping=damage)
+    fleet.client.set(fleet.key("lease"), "1 another")
     if kind == "epoch":
-        client.delete(fleet.key("lease"))
-    client.close()
+        fleet.client.delete(fleet.key("lease"))
     with pytest.raises(SourceError):
         fleet.member().load(None)
 
 
 def test_a_holder_replaces_what_cannot_be_read(fleet: Fleet) -> None:
     """So that a damaged store heals by itself."""
-    client = fleet.server.client()
-    client.hset(
+    fleet.client.hset(
         fleet.key("snapshot"),
         mapping={"stamp": "x", "since": "", "observed": "1", "content": "z", "changes": ""},
     )
-    client.close()
     first, second = fleet.member(), fleet.member()
     assert hosts(first.load(None)) == hosts(second.load(None)) == ["10.0.0.1", "10.0.0.2"]
 
@@ -471,9 +447,7 @@ def test_a_publication_that_is_too_large_is_not_read(fleet: Fleet) -> None:
     """It stays in the store; the reader is told."""
     first, second = fleet.member(), fleet.member()
     first.load(None)
-    client = fleet.server.client()
-    client.hset(fleet.key("snapshot"), "content", b"x" * (33 << 20))
-    client.close()
+    fleet.client.hset(fleet.key("snapshot"), "content", b"x" * (33 << 20))
     with pytest.raises(SourceError, match="over 33554432 bytes"):
         second.load(None)
 
@@ -499,9 +473,7 @@ def test_a_closed_holder_leaves_no_thread(fleet: Fleet) -> None:
     member.load(None)
     member.close()
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("discovery-lease")])
-    client = fleet.server.client()
-    assert not client.exists(fleet.key("lease"))
-    client.close()
+    assert not fleet.client.exists(fleet.key("lease"))
 
 
 def test_the_child_of_a_fork_has_no_part_in_its_parents_lease(fleet: Fleet) -> None:
@@ -518,9 +490,7 @@ def test_the_child_of_a_fork_has_no_part_in_its_parents_lease(fleet: Fleet) -> N
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    client = fleet.server.client()
-    assert client.exists(fleet.key("lease"))
-    client.close()
+    assert fleet.client.exists(fleet.key("lease"))
     member.load(None)
     assert member.is_holder
 
