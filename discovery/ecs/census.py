@@ -3,8 +3,9 @@
 Rule 1: a task that vanished from the list is described: what stopped is gone, what runs is not.
 An answer of an earlier version than is known changes nothing.
 Rule 2: where an answer knows none of the tasks asked for, or says nothing of one, a second read
-must agree, for a wrong cluster answers just so. Rule 3: what could not be listed or described
-leaves its services unread.
+must agree, for a wrong cluster answers just so; also where it does not know one that is listed, or
+that so far only an event told of. Rule 3: what could not be listed or described leaves its services
+unread.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -113,7 +114,13 @@ class Census:
         failures = rows(answer, "failures")
         reported = {text(f, "arn") for f in failures if f.get("reason") == "MISSING"}
         absent = [arn for arn in chunk if arn not in found]
-        unproven = [a for a in absent if not found or a not in reported or self._is_only_told(a)]
+        unproven = [
+            arn
+            for arn in absent
+            if not found
+            or arn not in reported
+            or (arn in before and (arn in self.listed or arn not in memory.described_at))
+        ]
         memory.tasks.update(current)
         memory.described_at.update(dict.fromkeys(current, self.now))
         doubtful = [arn for arn in unproven if arn not in self.memory.doubted]
@@ -124,10 +131,6 @@ class Census:
             if arn not in doubtful:
                 self.memory.tasks.pop(arn, None)
         return set(doubtful)
-
-    def _is_only_told(self, arn: str) -> bool:
-        """Whether an event was first to tell: it may not have come to those who answer reads."""
-        return arn in self.memory.tasks and arn not in self.memory.described_at
 
     def _not_described(
         self, arns: Iterable[str], before: Mapping[str, Task], error: SourceError

@@ -52,7 +52,8 @@ def take_in(memory: Memory, news: News, now: float) -> list[str]:
     for arn, instance in news.instances.items():
         known = memory.instances.get(arn)
         if known is not None and _is_newer(instance.version, known.version):
-            memory.instances[arn] = instance
+            machine, zone = instance.machine or known.machine, instance.zone or known.zone
+            memory.instances[arn] = replace(instance, machine=machine, zone=zone)
     names_of, wanted = memory.namer(), _wanted(memory)
     ours = [
         told.task

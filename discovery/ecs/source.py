@@ -141,7 +141,7 @@ class EcsSource:
             self._begin(cluster, names, reading(cluster.scope, cluster.memory, names, now))
         clusters = [cluster for cluster, _ in asked]
         may_go_on = all(cluster.stands(names) for cluster, names in asked)
-        ended += self._waited_for(clusters, may_go_on)
+        ended += self._waited_for([(c, c.under_way) for c in clusters if c.under_way], may_go_on)
         self._sweep_ends(clusters)
         words = [word for c, names in asked if (word := c.word(names)) is not None]
         return self._observation(now, (*ended, *words), self._rest_s())
@@ -150,13 +150,16 @@ class EcsSource:
         """Take in what events told, read definitions that were left for later, and nothing else."""
         now = self._clock()
         ended = self._ended()
-        asked = [c for c in self._clusters if self._begin_update(c, now)]
+        begun: list[_End] = []
         for cluster in self._clusters:
-            if cluster.last and cluster.last.pending and not (cluster.under_way or cluster.update):
+            self._begin_update(cluster, now)
+            if cluster.update is not None:
+                begun.append((cluster, cluster.update))
+            elif cluster.last and cluster.last.pending and not cluster.under_way:
                 steps = follow_up(cluster.scope, cluster.memory, now)
                 self._begin(cluster, cluster.last.names, steps)
-                asked.append(cluster)
-        ended += self._waited_for(asked)
+                begun += [(cluster, cluster.under_way)] if cluster.under_way else []
+        ended += self._waited_for(begun)
         # The rest after the last sweep goes on counting from its end.
         return self._observation(now, tuple(ended), self._longest_rest_s)
 
@@ -238,16 +241,14 @@ class EcsSource:
         self._ends.put(None)
         self.news()
 
-    def _begin_update(self, cluster: _Cluster, now: float) -> bool:
+    def _begin_update(self, cluster: _Cluster, now: float) -> None:
         """Have what events told of a cluster taken in, once it was read for the first time."""
         if self._changes is None or cluster.update is not None or cluster.last is None:
-            return False
+            return
         news = self._changes.fetch(cluster.scope.label)
-        if news is None:
-            return False
-        steps = update(cluster.scope, cluster.memory, news, now)
-        cluster.update = self._held(cluster, cluster.last.names, steps)
-        return True
+        if news is not None:
+            steps = update(cluster.scope, cluster.memory, news, now)
+            cluster.update = self._held(cluster, cluster.last.names, steps)
 
     def _begin(
         self, cluster: _Cluster, names: frozenset[str] | None, steps: Steps[ClusterReading]
@@ -267,16 +268,16 @@ class EcsSource:
         held.start(lambda: self._ends.put((cluster, held)))
         return held
 
-    def _waited_for(self, asked: list[_Cluster], may_go_on: bool = False) -> list[ClusterReading]:
+    def _waited_for(self, held: "list[_End]", may_go_on: bool = False) -> list[ClusterReading]:
         """What those say that end in time. Who was slow the last time is not waited for.
 
         With `may_go_on` nobody is for long, while there is news to take in.
         """
         readings: list[ClusterReading] = []
-        prompt = [cluster for cluster in asked if not cluster.is_slow] or asked
+        prompt = [end for end in held if not end[0].is_slow] or held
         began = self._monotonic()
-        while any(c.under_way or c.update for c in prompt) and not self._closed.is_set():
-            limit_s = DEADLINE_S if all(c.under_way or c.update for c in asked) else PROMPT_S
+        while any(map(_is_on, prompt)) and not self._closed.is_set():
+            limit_s = DEADLINE_S if all(map(_is_on, held)) else PROMPT_S
             if may_go_on and self._changes is not None and self._changes.waiting:
                 limit_s = NEWS_PATIENCE_S
             left_s = began + limit_s - self._monotonic()
@@ -358,6 +359,13 @@ class EcsSource:
 
 
 _End = tuple[_Cluster, Conversation]
+
+
+def _is_on(end: _End) -> bool:
+    cluster, conversation = end
+    return conversation in (cluster.under_way, cluster.update)
+
+
 _alive: "weakref.WeakSet[EcsSource]" = weakref.WeakSet()
 
 
