@@ -15,6 +15,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 import discovery
 from discovery.settings import Address, ClusterSettings, Settings
 from discovery.sidecar.openapi import document
+from discovery.sidecar.openapi_schemas import SCHEMAS
+from discovery.sidecar.page import PATHS
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
 from tests.peers.programs import until
@@ -75,3 +77,38 @@ def test_every_answer_is_in_the_document(case: Case[Any], client: httpx.Client) 
 def test_the_document_is_served(client: httpx.Client) -> None:
     """As JSON, with this version."""
     assert client.get("/openapi.json").json() == document(discovery.__version__)
+
+
+def test_every_path_is_in_the_document(client: httpx.Client) -> None:
+    """But for the page and its files; and nothing is in it that is not there."""
+    unlike_any = "/" + "~" * 100  # so that all paths are suggested
+    paths = set(client.get(unlike_any).json()["error"]["suggestions"]) - PATHS
+    assert paths == set(document(discovery.__version__)["paths"])
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        ("/v1/services", "Services"),
+        ("/v1/services/web", "Service"),
+        ("/v1/endpoints/web", "Endpoints"),
+        ("/v1/pick/web", "Endpoint"),
+        ("/v1/explain/web", "Explanation"),
+        ("/v1/history/web", "History"),
+        ("/v1/status", "Status"),
+        ("/health", "Alive"),
+        ("/ready", "Readiness"),
+    ],
+)
+def test_every_member_is_in_the_document(client: httpx.Client, path: str, schema: str) -> None:
+    """Those that are said are those that are described."""
+    assert set(client.get(path).json()) == set(SCHEMAS[schema]["properties"])
+
+
+def test_a_stream_has_the_media_type_of_the_document(client: httpx.Client) -> None:
+    """The one path that the generated requests leave out, as it never ends."""
+    with client.stream("GET", "/v1/watch/web") as answer:
+        first = next(answer.iter_lines())
+    said = document(discovery.__version__)["paths"][STREAM]["get"]["responses"]["200"]["content"]
+    assert (answer.status_code, first) == (200, "event: endpoints")
+    assert answer.headers["Content-Type"].partition(";")[0] in said
