@@ -188,22 +188,20 @@ class World:
     def _one(self) -> None:
         chance = self.random.random()
         member = self.random.choice(self.members)
-        if chance < 0.45:
+        if chance < 0.4:
             member.step()
-        elif chance < 0.5:
-            self.pass_time(
-                3.0
-            )  # a change and what was read before it are apart by more than clocks
+            self._check()
+        elif chance < 0.44:
+            self.pass_time(3.0)  # so that versions are further apart than clocks may be
             self.version += 1
-        elif chance < 0.6:
+        elif chance < 0.5:
             self.pass_time(self.random.choice([3.0, 3_000.0, 6_000.0, 20_000.0]))
-        elif chance < 0.78:
+        elif chance < 0.75:
             self._cut(member)
-        elif chance < 0.93 or self.depth > 1:
+        elif chance < 0.96 or self.depth > 1:
             self._pause(member)
         elif not member.is_paused:
             self._kill(member)
-        self._check()
 
     def _grow_older(self, seconds: float) -> None:
         self.client.hincrby(self.snapshot, "observed", -round(seconds * 1_000))
