@@ -97,6 +97,11 @@ class DnsServer:
         """What was answered, by transport: `udp`, `tcp`, and `http` once it was asked so."""
         return dict(self._tallies)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was started, and none of its threads has ended."""
+        return self._loops is not None and all(thread.is_alive() for thread in self._threads)
+
     def start(self) -> None:
         """Bind and begin to answer. Raises `OSError`, whose text says what is wrong, and with it.
 
@@ -104,14 +109,19 @@ class DnsServer:
         """
         if self._loops is not None:
             return
-        udp, tcp = self._sockets = bound_pair(*self._asked, shared=self._shared)
-        host, port = udp.getsockname()[:2]
-        self._bound = host, port
-        if self._forward:
-            self._forwarder = Forwarder(self._forward, self._listeners)
-            self._forwarder.start()
-        datagrams = UdpLoop(udp, self._answering("udp", self._allowed()), self._listeners)
-        streams = TcpLoop(tcp, self._answering("tcp", self._allowed()), self._listeners)
+        with contextlib.ExitStack() as undo:
+            udp, tcp = self._sockets = bound_pair(*self._asked, shared=self._shared)
+            undo.enter_context(udp)
+            undo.enter_context(tcp)
+            host, port = udp.getsockname()[:2]
+            self._bound = host, port
+            undo.callback(self._stop_forwarding)
+            if self._forward:
+                self._forwarder = Forwarder(self._forward, self._listeners)
+                self._forwarder.start()
+            datagrams = UdpLoop(udp, self._answering("udp", self._allowed()), self._listeners)
+            streams = TcpLoop(tcp, self._answering("tcp", self._allowed()), self._listeners)
+            undo.pop_all()
         self._loops = datagrams, streams
         self._threads = (
             threading.Thread(target=datagrams.run, name="dns-udp", daemon=True),
@@ -133,9 +143,12 @@ class DnsServer:
             loop.close()
         for thread in self._threads:
             thread.join(timeout=5.0)
-        if self._forwarder is not None:
-            self._forwarder.close()
-            self._forwarder = None
+        self._stop_forwarding()
+
+    def _stop_forwarding(self) -> None:
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            forwarder.close()
 
     def __enter__(self) -> Self:
         self.start()

@@ -3,17 +3,20 @@
 import contextlib
 import errno
 import logging
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import dns.message
 import pytest
 
 from discovery.dns import wire
 from discovery.dns.answering import PRIVATE, Allowed
+from discovery.dns.forward import Addresses
 from discovery.dns.server import DnsServer
 from discovery.dns.tcp import TcpLoop
 from discovery.dns.udp import UdpLoop
@@ -42,6 +45,11 @@ def answers_in(octets: bytes) -> int:
 
 
 ASIDE = "127.66.53.1"  # where no other process takes a port by chance
+
+
+def no_list() -> Addresses:
+    """Whom to forward to, which nobody knows."""
+    raise ValueError("no list")
 
 
 def made(port: int, host: str = "127.0.0.1") -> DnsServer:
@@ -115,6 +123,35 @@ def test_a_closed_server_leaves_nothing_behind() -> None:
         assert "not listening" in repr(server)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(server.address)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clients": ("10.0.0.1/8",), "forward": {"": [(ASIDE, 53)]}}, {"forward": no_list}]
+)
+def test_a_server_that_cannot_start_leaves_nothing_behind(wrong: dict[str, Any]) -> None:
+    """No thread and no descriptor, whatever was wrong."""
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ValueError, match=r"host bits|no list"):
+        DnsServer(("127.0.0.1", 0), lambda: SNAPSHOT, **wrong).start()
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it is meant
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["UDP", "TCP"])
+def test_a_server_one_of_whose_threads_has_ended_is_not_alive(kind: socket.SocketKind) -> None:
+    """Whoever watches it can tell, and end the process."""
+
+    def leave(_: Event) -> None:
+        raise SystemExit
+
+    server = DnsServer(("127.0.0.1", 0), lambda: SNAPSHOT, listeners=Listeners(leave))
+    with server:
+        alive = [server.is_alive]
+        with socket.socket(socket.AF_INET, kind) as sock:
+            sock.connect(server.address)
+            sock.sendall(framed(b"no query"))
+            assert eventually(lambda: not server.is_alive)
+    assert alive == [True]
 
 
 def test_an_exception_loses_no_query(caplog: pytest.LogCaptureFixture) -> None:
