@@ -49,8 +49,8 @@ def main(names: Sequence[str]) -> None:
     for name in wanted:
         found[name] = _isolated(name) if _can_isolate() else played(name, isolated=False)
         print(*_rows(known[name], found[name]), sep="\n", flush=True)
-    if not names:
-        write_section(TITLE, _section(known, found))
+        if not names:
+            write_section(TITLE, _section(known, found))
 
 
 def played(name: str, *, isolated: bool) -> list[Line]:

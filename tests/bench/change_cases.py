@@ -12,9 +12,8 @@ from tests.change.stage import DNS, LISTENER, TRANSPORT, Stage, Timing
 
 JAVA, TRAEFIK = "Java", "Traefik"
 JAVA_CACHE_S = 30.0
-TIMING = Timing(interval_s=2.0, ttl_s=2, drain_s=40.0, slack_s=2.0)
+TIMING = Timing(interval_s=2.0, ttl_s=2, drain_s=40.0, slack_s=2.0, timeout_s=5.0)
 VERIFIED_AFTER_S = 60.0
-NETWORK = "127.250.1"
 
 Verdict = tuple[str, bool | None]
 Judge = Callable[[Stage, str, Score], Verdict]
@@ -139,9 +138,9 @@ def cases(silence: Callable[[list[str]], None] | None) -> Mapping[str, Case]:
     """All of them by a short name. `silence` drops the packets to addresses, where that can be."""
     drained = Shape("awsvpc", TIMING.drain_s, wrapped=True)
     plain, bridge = Shape("awsvpc"), Shape("bridge")
-    dying = Timing(interval_s=2.0, ttl_s=2, drain_s=0.0, slack_s=2.0)
+    dying = Timing(interval_s=2.0, ttl_s=2, drain_s=0.0, slack_s=2.0, timeout_s=5.0)
     busy = replace(TIMING, rate=40.0)
-    shift: dict[str, Any] = {"window": 400, "tries": 1, "exact": False}
+    shift: dict[str, Any] = {"window": 350, "tries": 1, "exact": False}
     zone = scenarios.zone_lost(plain, 45.0)
     if silence is not None:
         zone = replace(zone, setting=replace(zone.setting, ecs={"silence": silence}))
@@ -170,8 +169,8 @@ def cases(silence: Callable[[list[str]], None] | None) -> Mapping[str, Case]:
         "linear": Case(
             scenarios.shifting(
                 *("LINEAR", drained),
-                steps=(40.0, 80.0, 100.0),
-                linearConfiguration={"stepPercent": 40.0},
+                steps=(60.0, 100.0),
+                linearConfiguration={"stepPercent": 60.0},
                 **shift,
             ),
             *(WEIGHTS, WEIGHTS, busy),
@@ -186,13 +185,13 @@ def cases(silence: Callable[[list[str]], None] | None) -> Mapping[str, Case]:
             scenarios.spot(10, drained, TIMING.drain_s + 8), NONE_FAILS, NONE_FAILS_DRAINED
         ),
         "ports": Case(
-            scenarios.reused(bridge, NETWORK, seconds=60.0, pause_s=4.0),
+            scenarios.reused(bridge, seconds=40.0, pause_s=4.0),
             Goal("0 wrong beyond interval + TTL", right_service),
             Goal("counted", counted),
             dying,
         ),
         "ports-denied": Case(
-            scenarios.reused_unseen(bridge, NETWORK, seconds=90.0, pause_s=10.0),
+            scenarios.reused_unseen(bridge, seconds=80.0, pause_s=8.0),
             Goal("0 wrong once verification starts", right_once_verified),
             Goal("counted", counted),
             dying,

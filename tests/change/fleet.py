@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import boto3
@@ -18,6 +19,8 @@ PORT = 8_080  # of a container
 DEADLINE_S = 90.0
 _PROGRAM = [sys.executable, "-S", "-E", str(Path(__file__).with_name("task.py"))]
 _NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+
+_ANY = Random()
 
 Found = TypeVar("Found")
 
@@ -59,8 +62,12 @@ class Shape:
 class Fleet:
     """The cluster's services. The methods that change one return once ECS has taken the order."""
 
-    def __init__(self, ecs: LocalECS) -> None:
+    def __init__(self, ecs: LocalECS, logs: Path) -> None:
         self.ecs = ecs
+        self._logs = logs
+        # Other local ECS on this machine give the ports of 127.0.0.2 and so on, too.
+        self._network = f"127.{_ANY.randrange(241, 250)}.{_ANY.randrange(256)}"
+        self._hosts = 0
         self.api: Any = boto3.client(
             "ecs",
             endpoint_url=ecs.url,
@@ -115,6 +122,18 @@ class Fleet:
         """Stop these tasks; their service starts others."""
         for arn in tasks:
             self.api.stop_task(cluster=CLUSTER, task=arn)
+
+    def add_hosts(self, count: int, **options: Any) -> None:
+        """Add hosts, in zones in turn, at addresses that nobody else uses."""
+        for _ in range(count):
+            self._hosts += 1
+            self.ecs.add_instances(CLUSTER, address=f"{self._network}.{self._hosts}", **options)
+
+    def listens(self, service: str) -> bool:
+        """Whether every task of the service has said that it listens."""
+        mine = [t for t in self.tasks() if t.get("group") == f"service:{service}"]
+        logs = [self._logs / f"{t['taskArn'].rpartition('/')[2]}-web.log" for t in mine]
+        return bool(logs) and all(log.exists() and "listening" in log.read_text() for log in logs)
 
     def drain(self, instances: list[str]) -> None:
         """Set hosts to DRAINING, which moves their tasks elsewhere."""

@@ -74,7 +74,7 @@ def draining(hosts: int, shape: Shape) -> Scenario:
 
     def act(stage: Stage) -> None:
         old = stage.fleet.instances_with_tasks()
-        stage.fleet.ecs.add_instances(CLUSTER, hosts)
+        stage.fleet.add_hosts(hosts)
         stage.fleet.drain(old)
         until(lambda: not set(old) & set(stage.fleet.instances_with_tasks()))
         stage.fleet.settle(APP)
@@ -91,7 +91,7 @@ def spot(tasks: int, shape: Shape, notice_s: float) -> Scenario:
 
     def act(stage: Stage) -> None:
         gone = stage.fleet.instances_with_tasks()[: ceil(0.3 * tasks)]
-        stage.fleet.ecs.add_instances(CLUSTER, len(gone))
+        stage.fleet.add_hosts(len(gone))
         for arn in gone:
             stage.fleet.ecs.interrupt_spot(arn)
         until(lambda: not set(gone) & set(_instances(stage)))
@@ -133,6 +133,8 @@ def shifting(
         stage.fleet.ecs.hold_deployment(CLUSTER, APP)
         stage.fleet.deploy(APP)
         new = stage.fleet.revision(APP)
+        # ECS waits for health checks before it shifts: they are left out, and what they do is here.
+        until(lambda: _is_full(stage, 2 * tasks) and stage.fleet.listens(APP))
         for percent in steps:
             until(lambda p=percent: _reached(stage, p))  # type: ignore[misc]
             _measure(stage, new, percent, window, tries)
@@ -160,6 +162,15 @@ def _release(stage: Stage) -> Mapping[str, Any]:
     answer = stage.fleet.api.describe_service_deployments(serviceDeploymentArns=[arn])
     found: Mapping[str, Any] = answer["serviceDeployments"][0]
     return found
+
+
+def _is_full(stage: Stage, tasks: int) -> bool:
+    """Whether so many tasks run; one stage on where they do not."""
+    if sum(t["lastStatus"] == "RUNNING" for t in stage.fleet.tasks()) == tasks:
+        return True
+    if _release(stage).get("lifecycleStage") in ("RECONCILE_SERVICE", "PRE_SCALE_UP"):
+        stage.fleet.ecs.next_stage(CLUSTER, APP)
+    return False
 
 
 def _reached(stage: Stage, percent: float) -> bool:
@@ -214,11 +225,8 @@ def zone_lost(shape: Shape, after_s: float, tasks: int = 6) -> Scenario:
     return Scenario("zone lost without a word, one third of the tasks", setting, act)
 
 
-def reused(shape: Shape, network: str, *, seconds: float, pause_s: float) -> Scenario:
-    """Tasks of two services end and begin on hosts of two ports each, which they exchange.
-
-    `network` is the beginning of the hosts' addresses, which nobody else may use.
-    """
+def reused(shape: Shape, *, seconds: float, pause_s: float) -> Scenario:
+    """Tasks of two services end and begin on hosts of two ports each, which they exchange."""
 
     def act(stage: Stage) -> None:
         random, ends_at = Random(1), time.monotonic() + seconds
@@ -229,10 +237,10 @@ def reused(shape: Shape, network: str, *, seconds: float, pause_s: float) -> Sce
             stage.load.last_for(pause_s)
         stage.load.pass_by(AFTER)
 
-    return Scenario("host-port range of two", _on_two_ports(shape, network), act)
+    return Scenario("host-port range of two", _on_two_ports(shape), act)
 
 
-def reused_unseen(shape: Shape, network: str, *, seconds: float, pause_s: float) -> Scenario:
+def reused_unseen(shape: Shape, *, seconds: float, pause_s: float) -> Scenario:
     """The same, while ECS lets nobody read anything."""
 
     def act(stage: Stage) -> None:
@@ -245,16 +253,16 @@ def reused_unseen(shape: Shape, network: str, *, seconds: float, pause_s: float)
                 stage.load.last_for(pause_s)
         stage.load.pass_by(AFTER)
 
-    setting = _on_two_ports(shape, network)
+    setting = _on_two_ports(shape)
     limits = {"deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100}}
     return Scenario(
         "host-port range of two, permissions denied", replace(setting, service=limits), act
     )
 
 
-def _on_two_ports(shape: Shape, network: str) -> Setting:
-    hosts = [{"host_ports": (40_001, 40_002), "address": f"{network}.{n}"} for n in (1, 2, 3)]
-    return Setting(3, hosts, shape=replace(shape, drain_s=0.0), beside={OTHER: 3})
+def _on_two_ports(shape: Shape) -> Setting:
+    options = {"host_ports": (40_001, 40_002)}
+    return Setting(3, 3, options, shape=replace(shape, drain_s=0.0), beside={OTHER: 3})
 
 
 def ended_unseen(shape: Shape) -> Scenario:

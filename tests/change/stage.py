@@ -2,10 +2,12 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -39,10 +41,10 @@ class Timing:
 
     interval_s: float = 0.5
     ttl_s: int = 1
-    drain_s: float = 6.0
-    slack_s: float = 2.5
+    drain_s: float = 8.0
+    slack_s: float = 5.0
     rate: float = 20.0
-    timeout_s: float = 5.0
+    timeout_s: float = 15.0
 
     @property
     def grace_s(self) -> float:
@@ -54,13 +56,14 @@ class Timing:
 class Setting:
     """What there is before anything changes: the service `app`, hosts, and services beside it.
 
-    `hosts` are so many, or the options of each; the sidecar answers DNS at `dns`. Where it is
-    `exact`, transport and listener go round by weight and start nobody slowly, while by default
-    they also go by latency, of which there is chance in any amount on a busy machine.
+    The sidecar answers DNS at `dns`. Where it is `exact`, transport and listener go round by weight
+    and start nobody slowly, while by default they also go by latency, of which there is chance in
+    any amount on a busy machine.
     """
 
     tasks: int = 4
-    hosts: int | Sequence[Mapping[str, Any]] = 2
+    hosts: int = 2
+    host_options: Mapping[str, Any] = field(default_factory=dict)
     shape: Shape | None = None
     service: Mapping[str, Any] = field(default_factory=dict)
     beside: Mapping[str, int] = field(default_factory=dict)
@@ -117,10 +120,10 @@ More = Callable[[Timing, Fleet, ExitStack, Mapping[str, str]], Mapping[str, Call
 def staged(setting: Setting, timing: Timing, more: More | None = None) -> Iterator[Stage]:
     """A stage on which all callers are being answered. `more` makes further callers."""
     with ExitStack() as stack:
-        ecs = stack.enter_context(
-            LocalECS("127.0.0.1:0", throttle=False, pace=setting.pace, **setting.ecs)
-        )
-        fleet = Fleet(ecs)
+        logs = stack.enter_context(TemporaryDirectory())
+        options = {"throttle": False, "pace": setting.pace, "log_dir": logs, **setting.ecs}
+        ecs = stack.enter_context(LocalECS("127.0.0.1:0", **options))
+        fleet = Fleet(ecs, Path(logs))
         stack.callback(fleet.close)
         _populate(ecs, fleet, setting, timing)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -148,9 +151,7 @@ def staged(setting: Setting, timing: Timing, more: More | None = None) -> Iterat
 
 def _populate(ecs: LocalECS, fleet: Fleet, setting: Setting, timing: Timing) -> None:
     ecs.add_cluster(CLUSTER)
-    several = [{}] * setting.hosts if isinstance(setting.hosts, int) else setting.hosts
-    for options in several:
-        ecs.add_instances(CLUSTER, **options)
+    fleet.add_hosts(setting.hosts, **setting.host_options)
     shape = setting.shape or Shape(drain_s=timing.drain_s)
     fleet.create(APP, setting.tasks, shape, **setting.service)
     for name, count in setting.beside.items():

@@ -1,8 +1,8 @@
 """What a task runs: a small web server that says which task of which service it is.
 
-`GET /` answers `SERVICE REVISION TASK`, and `GET /exit` ends the process after the answer, with 1.
-SIGTERM ends it `DRAIN` seconds later, by default at once. It imports little, since many of it
-start at the same time.
+`GET /` answers `SERVICE REVISION TASK`, and `GET /exit` ends the process, with 1. SIGTERM ends it
+`DRAIN` seconds later, by default at once. To end is to listen no more, and to exit when what came
+before is answered. It imports little, since many of it start at the same time.
 """
 
 import os
@@ -18,12 +18,17 @@ EXITS_AFTER_S = 0.2
 def main() -> None:
     """Serve until a signal or a request ends it."""
     drain_s = float(os.environ.get("DRAIN", "0"))
-    signal.signal(signal.SIGTERM, lambda *_: _end_in(drain_s, 0))
     body = f"{os.environ['SERVICE']} {os.environ['REVISION']} {task_id()}".encode()
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
     listener = socket.create_server((os.environ["HOST"], int(os.environ["PORT"])), backlog=128)
+    signal.signal(signal.SIGTERM, lambda *_: _end(listener, drain_s, 0))
+    print("listening", flush=True)
     while True:
-        taken, _ = listener.accept()
+        try:
+            taken, _ = listener.accept()
+        except OSError:  # it listens no more, and is about to exit
+            time.sleep(EXITS_AFTER_S)
+            continue
         taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=_serve, args=(taken, listener, answer), daemon=True).start()
 
@@ -45,8 +50,7 @@ def _serve(taken: socket.socket, listener: socket.socket, answer: bytes) -> None
         while (head := _head(reader)) is not None:
             taken.sendall(answer)
             if head.startswith("get /exit "):
-                listener.close()
-                _end_in(EXITS_AFTER_S, 1)
+                _end(listener, 0.0, 1)
             if "\r\nconnection: close\r\n" in head:
                 return
 
@@ -64,9 +68,11 @@ def _head(reader: BinaryIO) -> str | None:
     return None
 
 
-def _end_in(seconds: float, code: int) -> None:
+def _end(listener: socket.socket, in_s: float, code: int) -> None:
     def end() -> None:
-        time.sleep(seconds)
+        time.sleep(in_s)
+        listener.shutdown(socket.SHUT_RDWR)
+        time.sleep(EXITS_AFTER_S)
         os._exit(code)
 
     threading.Thread(target=end, daemon=True).start()
