@@ -250,6 +250,13 @@ def enable(value: object) -> Literal["all", "tagged"]:
     return value
 
 
+def log_format(value: object) -> Literal["text", "json"]:
+    """How lines of the log look."""
+    if value not in ("text", "json"):
+        raise ValueError("text or json")
+    return value
+
+
 def _upstream(item: str) -> Upstream:
     name, equals, where = item.partition("=")
     if not equals or not name.strip():
@@ -389,6 +396,12 @@ class Settings:
     )
     share_address: bool = _setting(
         False, "share_address", boolean, "let the next sidecar take over our addresses (Linux)"
+    )
+    log_format: Literal["text", "json"] = _setting(
+        "text", "log_format", log_format, "form of the log: text, or json with an object a line"
+    )
+    emf: bool = _setting(
+        False, "emf", boolean, "metrics for CloudWatch on standard output, a line of JSON a minute"
     )
     boot_check: bool = _setting(
         True, "boot_check", boolean, "admit a task that just started once it accepts connections"

@@ -39,6 +39,7 @@ _METAVARS = {
     "forward": "[ZONE=]ADDR",
     "dns_clients": "NETWORK",
     "enable": "all|tagged",
+    "log_format": "text|json",
     "overrides": "FILE",
     "dns_order": "balanced|weighted|stable",
     "availability_zone": "AZ",

@@ -31,7 +31,7 @@ def command(given: Given) -> int:
       ecs-discovery serve --cluster prod --upstream orders=127.0.0.1:9001
     """
     given.need_cluster()
-    logs.configure()
+    logs.configure(form=given.settings.log_format)
     sidecar = Sidecar(given.settings, listeners=Listeners(logs.Narrator()))
     with Signals() as signals, contextlib.closing(sidecar) as it:
         if not it.await_turn(signals.wait):

@@ -1,13 +1,17 @@
-"""What the sidecar says on standard error: few lines, each one sentence.
+"""What the sidecar says on standard error: few lines, each one sentence, or one object of JSON.
 
 Rule 1: a failure is said when it begins or changes and once in ten minutes while it lasts; its end
 is said too. Rule 2: no more than a fixed number of lines a minute, whatever happens.
 """
 
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Literal
 
 from discovery.events import Event, Noticed, Refreshed, RefreshFailed
 
@@ -18,10 +22,11 @@ MOST_LINES = 60  # a minute
 MOST_TRACEBACK = 20  # lines
 
 
-def configure(level: int = logging.INFO) -> None:
+def configure(level: int = logging.INFO, form: Literal["text", "json"] = "text") -> None:
     """Send this package's log to standard error; nothing of other libraries but warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(Json() if form == "json" else plain)
     handler.addFilter(Bounded())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("discovery").setLevel(level)
@@ -30,6 +35,22 @@ def configure(level: int = logging.INFO) -> None:
 def say(message: str, *arguments: object) -> None:
     """One line about the sidecar itself."""
     _log.info(message, *arguments)
+
+
+class Json(logging.Formatter):
+    """One line of JSON a record: time (UTC), level, message, and the facts of the event.
+
+    Facts are what was logged with `extra={"facts": {…}}`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        body = {"time": at, "level": record.levelname, "message": record.getMessage()}
+        body |= getattr(record, "facts", {})
+        if record.exc_text:
+            body["traceback"] = record.exc_text
+        return json.dumps(body, ensure_ascii=False)
 
 
 class Bounded(logging.Filter):
@@ -90,7 +111,7 @@ class Narrator:
         elif isinstance(event, Refreshed):
             self._succeeded(event)
         elif isinstance(event, Noticed):
-            _log.warning("%s", event.message)
+            _log.warning("%s", event.message, extra={"facts": {"event": "noticed"}})
 
     def _failed(self, event: RefreshFailed) -> None:
         self._just_failed.add(event.cluster)
@@ -99,7 +120,9 @@ class Narrator:
         if event.error.message == message and now - at < AGAIN_S:
             return
         self._failing[event.cluster] = (event.error.message, now)
-        _log.warning("cluster %s cannot be read: %s", event.cluster, event.error.message)
+        facts = {"event": "refresh_failed", "cluster": event.cluster, "code": event.error.code}
+        said = (event.cluster, event.error.message)
+        _log.warning("cluster %s cannot be read: %s", *said, extra={"facts": facts})
 
     def _succeeded(self, event: Refreshed) -> None:
         if event.cluster in self._just_failed:  # a load that read a part of the cluster tells both
@@ -118,4 +141,5 @@ class Narrator:
             event.endpoints,
             event.excluded,
             event.seconds,
+            extra={"facts": {"event": "refreshed", **asdict(event)}},
         )

@@ -24,6 +24,7 @@ from discovery.sidecar.adapters.routes import Adapters
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.connections import bounded
 from discovery.sidecar.doh import DnsOverHttp
+from discovery.sidecar.emf import Emf
 from discovery.sidecar.garbage import Garbage
 from discovery.sidecar.levels import Levels
 from discovery.sidecar.listening import HttpServer, unusable
@@ -99,6 +100,8 @@ class Sidecar:
         )
         loops = {"http": lambda: self._http.loop, "upstreams": lambda: self._upstreams.loop}
         self._stalls = Stalls(loops, metrics.stalled)
+        emf = Emf(metrics.registry, lambda: self.resolver.snapshot.labels, clock=clock)
+        self._emf = emf if settings.emf else None
 
     @property
     def dns_address(self) -> Address:
@@ -142,6 +145,8 @@ class Sidecar:
             self.close()
             raise
         self._stalls.start()
+        if self._emf is not None:
+            self._emf.start()
         self.resolver.start()
 
     def await_turn(self, pause: Callable[[float], object]) -> bool:
@@ -182,6 +187,8 @@ class Sidecar:
         self.drain()
         self._waits.end()
         self._stalls.close()
+        if self._emf is not None:
+            self._emf.close()
         self._upstreams.close()
         self._http.close()
         self._dns.close()
