@@ -195,6 +195,9 @@ def test_a_loop_costs_one_question_and_the_next_resolver_answers() -> None:
             for n in range(4):
                 client.send(packet(question(f"n{n}.example.com")))
                 assert dns.message.from_wire(client.recv(512)).answer
+            assert server._forwarder
+            loop = server._forwarder._routes.known["127.0.0.2", port]
+            assert "0 failures" not in repr(loop)
         assert len(good.asked) == 4
     assert heard == [Noticed("an upstream resolver sends our own queries back to us")]
 

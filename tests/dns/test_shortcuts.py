@@ -182,6 +182,15 @@ def test_a_cut_packet_is_answered_as_if_nothing_were_known(
     assert cut[2:] not in responder.shortcuts.ready
 
 
+def test_a_packet_cut_where_a_cookie_seemed_to_be_is_malformed() -> None:
+    """What ends like a cookie may be the data of an option that every client may send."""
+    responder = made()
+    octets = packet(question("orders.ecs.internal"), opt((wire.NSID, b"\0\x0a\0\x0812345678")))
+    for _ in range(2):
+        assert same(raw(responder, octets)) == same(long_way(octets))
+        assert raw(responder, octets[:-8]) == long_way(octets[:-8])
+
+
 def test_a_name_behind_the_root_is_not_an_unknown_one() -> None:
     """An empty first label ends the name; what stands behind it is no parent."""
     responder = made()

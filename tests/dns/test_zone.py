@@ -271,6 +271,8 @@ def test_a_label_that_is_a_cluster_and_a_service_has_both() -> None:
     assert has("_http._tcp.staging.ecs.internal", wire.PTR, zone)
     assert has("billing.staging.ecs.internal", wire.A, zone) == {"10.9.0.1"}
     assert has("00000001.staging.ecs.internal", wire.A, zone) == {"10.0.1.10"}
+    assert not zone.children(wire.name_of(b"staging", *APEX.labels))  # tasks come and go
+    assert zone.children(wire.name_of(b"prod", *APEX.labels))
 
 
 def test_a_service_called_node_has_its_name_and_hosts_theirs() -> None:
