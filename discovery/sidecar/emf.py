@@ -68,7 +68,7 @@ TOLD = (
 
 
 class Emf:
-    """Writes from `start` to `close`. The clusters' `labels` are the dimension of all its metrics."""
+    """Writes from `start` to `close`; the clusters' `labels` are the dimension of its metrics."""
 
     def __init__(
         self,

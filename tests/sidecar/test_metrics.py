@@ -1,8 +1,11 @@
 """`/metrics`: what is counted, what is read when asked, and that the written table is true."""
 
 import asyncio
+import json
 import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -80,6 +83,15 @@ def counted(*events: Event) -> Samples:
     for event in events:
         metrics(event)
     return read(generate_latest(metrics.registry).decode())
+
+
+def table() -> list[list[str]]:
+    """The rows of the written table: name, kind, meaning, alert."""
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|\n"))]
+        for line in TABLE.read_text().splitlines()
+        if line.startswith(f"| `{PREFIX}")
+    ]
 
 
 @pytest.fixture
@@ -266,12 +278,7 @@ def test_a_loop_that_does_not_answer_is_asked_once() -> None:
 
 def test_the_table_names_every_metric(scraped: Scraped) -> None:
     """Name, kind and meaning as they are in the code, and an alert worth having or a dash."""
-    rows = [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|\n"))]
-        for line in TABLE.read_text().splitlines()
-        if line.startswith(f"| `{PREFIX}")
-    ]
-    written = {re.sub("[`]", "", name).partition("{")[0]: tuple(rest) for name, *rest in rows}
+    written = {re.sub("[`]", "", name).partition("{")[0]: tuple(rest) for name, *rest in table()}
     text = scraped.client.get("/metrics").text
     families = {
         f.name: f for f in text_string_to_metric_families(text) if f.name.startswith(PREFIX)
@@ -286,3 +293,48 @@ def test_the_table_names_every_metric(scraped: Scraped) -> None:
         kind, meaning, alert = written[name]
         assert (kind, meaning) == (family.type, family.documentation), name
         assert alert, name
+
+
+def expressions() -> list[str]:
+    """Every PromQL expression of the dashboard, with a value for Grafana's own variables."""
+    board = json.loads((TABLE.parent / "grafana.json").read_text())
+    written = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    return [e.replace("$__rate_interval", "1m").replace("$instance", ".*") for e in written]
+
+
+def alerts() -> list[str]:
+    """The expressions of the alerts in the table."""
+    found = (re.match("`([^`]+)`", row[3]) for row in table())
+    return [match[1].replace("\\|", "|") for match in found if match]
+
+
+def test_dashboard_and_alerts_use_nothing_else() -> None:
+    """Every metric in them stands in the table, with labels that it has."""
+    known = {}
+    for name, *_ in table():
+        whole, _, labels = name.strip("`").partition("{")
+        known[whole] = {"instance", "le", *labels.rstrip("}").split(",")}
+    used = [e for e in (*expressions(), *alerts()) if PREFIX in e]
+    assert len(used) > 30
+    for expression in used:
+        for name, labels in re.findall(rf"({PREFIX}\w+)(?:{{([^}}]*)}})?", expression):
+            whole = re.sub("_(bucket|sum|count)$", "", name)
+            assert whole in known, expression
+            assert {
+                label.split("=")[0].rstrip("!") for label in labels.split(",") if label
+            } <= known[whole], expression
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
+    """As rules; promtool comes with Prometheus."""
+    rules = [
+        {"alert": f"Alert{n}", "expr": expression}
+        for n, expression in enumerate([*expressions(), *alerts()])
+    ]
+    path = tmp_path / "rules.json"  # JSON is YAML
+    path.write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
