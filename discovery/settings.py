@@ -19,7 +19,9 @@ _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400
 _CLUSTER_ARN = re.compile(r"arn:[\w-]+:ecs:(?P<region>[\w-]+):\d*:cluster/(?P<name>[\w-]+)")
 _CLUSTER = re.compile(r"(?:(?P<region>[a-z]+(?:-[a-z]+)+-\d+)/)?(?P<name>[A-Za-z0-9_-]{1,255})")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_QUEUE = re.compile(r"https?://\S+|(?:arn:[\w-]+:sqs:[\w-]+:\d+:)?[\w-]{1,80}(?:\.fifo)?")
+_QUEUE = re.compile(
+    r"https?://[^/\s]+/\d+/[\w.-]+|(?:arn:[\w-]+:sqs:[\w-]+:\d+:)?[\w-]{1,80}(?:\.fifo)?"
+)
 _CLUSTER_WANT = "NAME, REGION/NAME or a cluster's ARN"
 _FORWARD_WANT = "a resolver's ADDR or ADDR:PORT, auto, or ZONE=ADDR, such as corp.example=10.0.0.2"
 _CLUSTER_KEYS = ("name", "region", "role_arn", "external_id", "alias")

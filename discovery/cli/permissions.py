@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from discovery.ecs.queues import queue_of
 from discovery.settings import ClusterSettings, Settings
 
 Document = dict[str, Any]
@@ -71,6 +72,15 @@ def policy(settings: Settings) -> Document:
         bound,
         {"Sid": "ActionsWithoutClusters", "Effect": "Allow", "Action": free, "Resource": "*"},
     ]
+    if settings.events is not None:
+        statements.append(
+            {
+                "Sid": "ReceiveEvents",
+                "Effect": "Allow",
+                "Action": ["sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:DeleteMessage"],
+                "Resource": queue_of(settings.events).arn,
+            }
+        )
     roles = sorted({c.role_arn for c in settings.clusters if c.role_arn})
     if roles:
         statements.append(

@@ -20,7 +20,7 @@ _SLACK_S = 5.0  # between the last answer and the end of the process
 @click.argument("what", type=click.Choice(["sidecar", "daemon", "policy", "trust"]))
 @click.option("--image", default="ecs-discovery:latest", show_default=True, help="The image.")
 @click.option("--role", metavar="ARN", help="Role of the daemon's task, which has the policy.")
-@options.settings("clusters", "public_addresses", "target_health", "lame_duck")
+@options.settings("clusters", "public_addresses", "target_health", "events", "lame_duck")
 def command(what: str, image: str, role: str | None, given: Given) -> int:
     """Print a definition for ECS or IAM, as JSON.
 
@@ -86,9 +86,13 @@ def _container(image: str, settings: Settings) -> Document:
         },
         "stopTimeout": math.ceil(settings.lame_duck_s + _SLACK_S),
     }
+    environment = {}
     if settings.clusters:  # else it reads the one that it runs in
-        written = ",".join(map(_written, settings.clusters))
-        container["environment"] = [{"name": variable("clusters"), "value": written}]
+        environment[variable("clusters")] = ",".join(map(_written, settings.clusters))
+    if settings.events is not None:
+        environment[variable("events")] = settings.events
+    if environment:
+        container["environment"] = [{"name": n, "value": v} for n, v in environment.items()]
     return container
 
 

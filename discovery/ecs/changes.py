@@ -7,10 +7,8 @@ Rule 3: whatever fails here is said, and tried again later; reads go on, at the 
 """
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from discovery.ecs.calls import QUEUES, Call
@@ -18,6 +16,7 @@ from discovery.ecs.clients import Access, Clients, answer_of
 from discovery.ecs.eventbridge import Told, told_in
 from discovery.ecs.fields import Document, rows, text
 from discovery.ecs.news import News
+from discovery.ecs.queues import Queue
 from discovery.errors import SourceError
 from discovery.events import CallMade, Listeners, MessagesReceived, Noticed
 
@@ -31,28 +30,6 @@ NEWS_LIMIT = 20_000  # beyond it nothing is received until something was fetched
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 30.0
 SAY_AGAIN_S, FAILED_AGAIN_S = 60.0, 3_600.0
 ALIVE_S = 60.0  # how long after an answer of the queue the next one may be missing
-
-_URL = re.compile(r"https?://(?:sqs[.-](?P<region>[a-z]+(?:-[a-z]+)+-\d+)\.)?\S+")
-_ARN = re.compile(r"arn:[\w-]+:sqs:(?P<region>[\w-]+):(?P<account>\d+):(?P<name>[\w-]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """Which queue: a URL, or a name in an account; `region` where that tells it."""
-
-    url: str | None = None
-    name: str = ""
-    account: str | None = None
-    region: str | None = None
-
-
-def queue_of(written: str) -> Queue:
-    """The queue that a setting means, by its URL, ARN or name."""
-    if found := _URL.fullmatch(written):
-        return Queue(url=written, region=found["region"])
-    if found := _ARN.fullmatch(written):
-        return Queue(name=found["name"], account=found["account"], region=found["region"])
-    return Queue(name=written)
 
 
 class Changes:

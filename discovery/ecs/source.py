@@ -20,13 +20,14 @@ from queue import Empty, SimpleQueue
 from discovery.ecs.budget import Standing
 from discovery.ecs.caller import Caller
 from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Batch, Steps
-from discovery.ecs.changes import Changes, queue_of
+from discovery.ecs.changes import Changes
 from discovery.ecs.clients import Access, Clients
 from discovery.ecs.conversation import Conversation, Outcome
 from discovery.ecs.eventbridge import Told
 from discovery.ecs.heard import Heard
 from discovery.ecs.memory import DENIED_FOR_S, Memory, Scope
 from discovery.ecs.plan import follow_up, reading, update
+from discovery.ecs.queues import queue_of
 from discovery.errors import BadSetting, SourceUnreachable
 from discovery.events import Listeners, Noticed
 from discovery.model import ClusterReading, Observation

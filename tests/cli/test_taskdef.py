@@ -117,6 +117,25 @@ def test_settings_add_what_they_need() -> None:
     assert actions(plain) - actions(fewer) == {"elasticloadbalancing:DescribeTargetHealth"}
 
 
+def test_a_queue_of_events_is_in_the_policy() -> None:
+    """That queue alone, and nothing where there is none."""
+    queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
+    (statement,) = [
+        each
+        for each in printed("policy", "--events", queue)["Statement"]
+        if each["Sid"] == "ReceiveEvents"
+    ]
+    assert statement["Resource"] == "arn:aws:sqs:eu-west-1:123456789012:events"
+    assert "sqs:ReceiveMessage" in statement["Action"]
+    assert "sqs:ReceiveMessage" not in actions(printed("policy"))
+
+
+def test_a_queue_of_events_is_in_the_sidecar_s_environment() -> None:
+    """As the setting has it."""
+    found = printed("sidecar", "--events", "events")["environment"]
+    assert {"name": "ECS_DISCOVERY_EVENTS", "value": "events"} in found
+
+
 def test_a_role_to_assume_is_in_the_policy(tmp_path: Path) -> None:
     """Of the account that assumes it."""
     config = tmp_path / "discovery.toml"

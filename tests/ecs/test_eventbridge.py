@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.ecs.changes import Queue, queue_of
 from discovery.ecs.eventbridge import Told, told_in
+from discovery.ecs.queues import Queue, queue_of
 from tests.ecs.documents import ACCOUNT, INSTANCE, awsvpc_task, binding, container, task, task_arn
 from tests.ecs.test_properties import ODD, damaged, paths
 from tests.ecs.told import CLUSTER, event, task_event, told
 
+AWS_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
+LOCAL_URL = "http://127.0.0.1:8054/123456789012/events"
 RECORDED = Path(__file__).parents[3] / "shared/recorded/events"
 
 
@@ -136,15 +138,12 @@ def test_recorded_events_tell_what_they_are_of(path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "want"),
     [
-        ("events", Queue(name="events")),
-        (
-            "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
-            Queue("https://sqs.eu-west-1.amazonaws.com/123456789012/events", region="eu-west-1"),
-        ),
-        ("http://127.0.0.1:9/1/events", Queue("http://127.0.0.1:9/1/events")),
+        ("events", Queue("events")),
+        (AWS_URL, Queue("events", "123456789012", "eu-west-1", AWS_URL)),
+        (LOCAL_URL, Queue("events", "123456789012", url=LOCAL_URL)),
         (
             "arn:aws:sqs:eu-west-1:123456789012:events",
-            Queue(name="events", account="123456789012", region="eu-west-1"),
+            Queue("events", "123456789012", "eu-west-1"),
         ),
     ],
 )
