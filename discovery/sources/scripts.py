@@ -12,6 +12,11 @@ lease. Documents are as `/v1/snapshot` has them, compressed by zlib after the SH
 
 What is compared and then changed is one script, so that nothing comes between. Each has all keys,
 in the order of `keys`.
+
+Needs Redis 6 or Valkey. A user that only follows needs, on these keys and channels, the commands
+eval, hmget, hget, get, pttl, time and subscribe; one that may hold the lease also set, incr,
+exists, del, pexpire, hset, publish and pubsub; select for another database than 0. `info` tells a
+failover apart and may be missing.
 """
 
 LAYOUT = 1

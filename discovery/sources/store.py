@@ -3,9 +3,6 @@
 Rule 1: what is compared and then changed is one script, so that nothing comes between.
 Rule 2: every request is bounded in time, every answer in size; none is sent a second time.
 Rule 3: after a new connection nothing is taken for unchanged, as it may lead to another server.
-Needs Redis 6 or Valkey. A user that only follows needs, on these keys and channels, the commands
-eval, hmget, hget, get, pttl, time and subscribe; one that may hold the lease also set, incr,
-exists, del, pexpire, hset, publish and pubsub. `info` tells a failover apart; it may be missing.
 """
 
 import contextlib

@@ -16,6 +16,7 @@ from discovery.sources.disk import Disk, Remembered
 from discovery.sources.static import StaticSource
 from tests.made import observed, reading, service
 from tests.sources.hubs import Hub, following
+from tests.sources.stores import Fleet, serving
 
 LABEL = "demo"
 Build = Callable[[], Source]
@@ -48,7 +49,7 @@ def ecs() -> Iterator[LocalECS]:
         api.close()
 
 
-@pytest.fixture(params=["fixed", "static", "ecs", "hub", "disk"])
+@pytest.fixture(params=["fixed", "static", "ecs", "hub", "disk", "redis"])
 def source(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Source]:
@@ -60,6 +61,7 @@ def source(
     }
     builds["hub"] = lambda: following(request.getfixturevalue("hub").url)
     builds["disk"] = lambda: Remembered(builds["fixed"](), Disk(tmp_path / "cache", "any"))
+    builds["redis"] = lambda: request.getfixturevalue("fleet").member()
     built = builds[request.param]()
     yield built
     built.close()
@@ -70,6 +72,15 @@ def hub() -> Iterator[Hub]:
     """A hub that knows the two."""
     with Hub(service("web", 1), service("api", 2)) as hub:
         yield hub
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A store, and sidecars that share it."""
+    with serving(tmp_path) as server:
+        fleet = Fleet(server, service("web", 1), service("api", 2))
+        yield fleet
+        fleet.close()
 
 
 def _static(folder: Path) -> StaticSource:
