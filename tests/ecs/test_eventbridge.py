@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.ecs.told import CLUSTER, event, task_event, told
 
 AWS_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
 LOCAL_URL = "http://127.0.0.1:8054/123456789012/events"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 RECORDED = Path(__file__).parents[3] / "shared/recorded/events"
 
 
@@ -133,6 +135,16 @@ def test_recorded_events_tell_what_they_are_of(path: Path) -> None:
         "my-cluster-name",
         "test",
     )
+
+
+@pytest.mark.parametrize("name", ["events.cloudformation.yaml", "events.tf"])
+def test_the_examples_ask_for_what_is_followed(name: str) -> None:
+    """Their rules name the kinds of events that tell something, and no others."""
+    asked = set(re.findall(r"ECS [A-Z][A-Za-z ]+ (?:Change|Action)", (EXAMPLES / name).read_text()))
+    arn = f"{ACCOUNT}:service/prod/orders"
+    detail = {"clusterArn": CLUSTER, "taskArn": task_arn(), "containerInstanceArn": INSTANCE}
+    assert len(asked) == 4
+    assert all(told_in(event(kind, detail, arn)) for kind in asked)
 
 
 @pytest.mark.parametrize(
