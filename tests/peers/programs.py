@@ -29,9 +29,17 @@ def found(program: str, install: str) -> str:
     return str(path)
 
 
-def write_example(name: str, ports: Mapping[str, int], at: Path) -> None:
-    """One of the examples, with these ports in place of its own, and files beside it."""
+def write_example(
+    name: str, ports: Mapping[str, int], at: Path, other: tuple[str, str] = ("", "")
+) -> None:
+    """One of the examples, with these ports in place of its own, and files beside it.
+
+    `other` is one more text of it, and what to write instead.
+    """
     text = (EXAMPLES / name).read_text().replace("examples/proxies/", f"{at}/")
+    if other[0]:
+        assert other[0] in text
+        text = text.replace(*other)
     for theirs, ours in ports.items():
         text = re.sub(rf"\b{theirs}\b", str(ours), text)
     (at / name).write_text(text)

@@ -18,15 +18,23 @@ from tests.peers.fleet import DEADLINE_S, TASKS, WEB, Calls
 from tests.peers.programs import found, free_port, running, until, write_example
 from tests.peers.stage import Stage, staged
 
+NGINX_PATHS = " ".join(
+    f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A proxy: its program, its arguments, its files of examples, and how one comes by it."""
+    """A proxy: its program, its arguments, its files of examples, and how one comes by it.
+
+    `at_home` is what to write instead of what, so that it writes to no place of the system's.
+    """
 
     program: str
     arguments: tuple[str, ...]
     files: tuple[str, ...]
     install: str
+    at_home: tuple[str, str] = ("", "")
 
     def command(self, at: Path) -> list[str]:
         """What runs it with the files in a directory."""
@@ -63,6 +71,7 @@ KINDS = {
         ("-p", "{at}", "-c", "{at}/nginx.conf", "-e", "stderr", "-g", "daemon off; pid nginx.pid;"),
         ("nginx.conf",),
         "apt-get install nginx-light",
+        ("http {", f"http {{ access_log off; {NGINX_PATHS}"),
     ),
 }
 
@@ -79,7 +88,7 @@ def proxied(kind: Kind, stage: Stage, at: Path) -> Iterator[int]:
     """The proxy, and the port at which it takes requests."""
     command, port = kind.command(at), free_port()
     for name in kind.files:
-        write_example(name, {**stage.ports, "9000": port}, at)
+        write_example(name, {**stage.ports, "9000": port}, at, kind.at_home)
     with running(command, at):
         yield port
 
