@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ Line = dict[str, Any]
 
 def main(names: Sequence[str]) -> None:
     """Play the scenarios of these names, all unless some are given, and write the section."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left behind
     if os.environ.get(_ISOLATED) is not None:
         (name,) = names
         print(json.dumps(played(name, isolated=True)))

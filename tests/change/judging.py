@@ -41,7 +41,8 @@ class Score:
 
     `wrong` were answered by another service, and `wrong_late` of them by a task that ran for longer
     than `grace_s` already; `late` were answered by a task whose `desiredStatus` had been STOPPED
-    for longer than `grace_s`. `most` is the highest load of a task over its fair share.
+    for longer than `grace_s` while another one, that was to run, had served for as long: before,
+    those that end are the last resort. `most` is the highest load of a task over its fair share.
     """
 
     requests: int
@@ -65,11 +66,26 @@ def score(
         failed=sum(1 for a in answers if a.error),
         wrong=len(wrong),
         wrong_late=sum(_is_beyond(a, lives[a.task].started_at, grace_s) for a in wrong),
-        late=sum(_is_beyond(a, lives[a.task].stopping_at, grace_s) for a in right),
+        late=sum(
+            _is_beyond(a, lives[a.task].stopping_at, grace_s)
+            for a in _spare(right, lives, service, grace_s)
+        ),
         most=most_loaded(answers, lives, service),
         p99_s=percentile([a.seconds for a in answers], 0.99),
         errors=Counter(a.error for a in answers if a.error),
     )
+
+
+def _spare(
+    answers: Sequence[Answer], lives: Mapping[str, Life], service: str, grace_s: float
+) -> list[Answer]:
+    """The answers for which there was another task that was to run, and served for a while."""
+    serving = _serving(answers, lives, service)
+    return [
+        a
+        for a in answers
+        if any(b + grace_s < a.at <= e for t, (b, e) in serving.items() if t != a.task)
+    ]
 
 
 def _is_beyond(answer: Answer, since: float | None, grace_s: float) -> bool:

@@ -30,7 +30,14 @@ def test_failures_are_counted_by_what_was_said() -> None:
 @pytest.mark.parametrize(("at", "late"), [(49.0, 0), (52.9, 0), (53.1, 1)])
 def test_a_request_is_late_once_the_grace_after_stopped_is_over(at: float, late: int) -> None:
     """Not before."""
-    assert score([answered(at, "b")], LIVES, "app", GRACE_S).late == late
+    answers = [answered(1.0, "a"), answered(at, "b")]
+    assert score(answers, LIVES, "app", GRACE_S).late == late
+
+
+def test_the_last_resort_is_not_late() -> None:
+    """While nobody else has served for long, who is to stop may be asked."""
+    answers = [answered(60.0, "b"), answered(61.0, "a"), answered(62.0, "b"), answered(65.0, "b")]
+    assert score(answers, LIVES, "app", GRACE_S).late == 1
 
 
 @pytest.mark.parametrize(("at", "beyond"), [(1.0, 0), (3.1, 1)])
