@@ -241,6 +241,18 @@ def test_an_extended_error_counts_to_the_size() -> None:
     assert dns.message.from_wire(reply).extended_errors()
 
 
+def test_an_extended_error_that_comes_later_counts_to_the_size() -> None:
+    """What was packed without it leaves no room for it, whatever the size."""
+    responder = made()
+    for size in range(700, 760):
+        asked = packet(MANY, opt(size=size))
+        assert len(raw(responder, asked, HUNDRED)) <= size
+    for size in range(700, 760):
+        late = raw(responder, packet(MANY, opt(size=size)), HUNDRED, NOW + 100)
+        assert len(late) <= size
+        assert dns.message.from_wire(late).extended_errors()
+
+
 def test_answers_between_16_and_64_kb_are_whole_on_tcp() -> None:
     """All records and all addresses; every pointer within reach."""
     known = snapshot(many(500))
