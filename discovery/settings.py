@@ -402,6 +402,9 @@ class Settings:
     log_format: Literal["text", "json"] = _setting(
         "text", "log_format", log_format, "form of the log: text, or json with an object a line"
     )
+    traces: bool = _setting(
+        False, "traces", boolean, "OpenTelemetry spans of refreshes and AWS calls, sent by OTLP"
+    )
     emf: bool = _setting(
         False, "emf", boolean, "metrics for CloudWatch on standard output, a line of JSON a minute"
     )

@@ -89,6 +89,7 @@ ONLY_IN = {
     ),
     "dnslib": ("discovery.dns",),
     "redis": ("discovery.sources.store",),
+    "opentelemetry": ("discovery.sidecar.tracing",),
     "prometheus_client": ("discovery.sidecar",),
     "starlette": ("discovery.sidecar",),
     "uvicorn": ("discovery.sidecar", ASIDE),

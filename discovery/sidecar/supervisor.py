@@ -18,7 +18,7 @@ from discovery.dns.sharing import is_taken
 from discovery.errors import AddressUnusable
 from discovery.events import Listeners
 from discovery.settings import Address, Settings
-from discovery.sidecar import descriptors
+from discovery.sidecar import descriptors, tracing
 from discovery.sidecar.access import age_and_index
 from discovery.sidecar.adapters.routes import Adapters
 from discovery.sidecar.app import Answers, application
@@ -61,6 +61,9 @@ class Sidecar:
         listeners = listeners or Listeners()
         self._settings = settings
         self._draining = False
+        self._spans = tracing.spans() if settings.traces else None
+        if self._spans is not None:
+            listeners.subscribe(self._spans)
         self._garbage = Garbage()
         listeners.subscribe(self._garbage)
         self.resolver = Resolver(
@@ -194,6 +197,8 @@ class Sidecar:
         self._dns.close()
         self._dns_bound = False
         self.resolver.close()
+        if self._spans is not None:
+            self._spans.close()
         self._garbage.close()
 
     def _levels(self, clock: Callable[[], float]) -> Levels:
