@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from random import Random
 
@@ -210,12 +211,17 @@ class Upstreams:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="upstreams", daemon=True)
-        self._running = threading.Event()
+        self._running: Future[None] = Future()
 
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Where each listens, once started; real ports where 0 was asked for."""
         return tuple(Address(*s.getsockname()[:2]) for s in self._sockets)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether whatever there is to serve was started and has not ended."""
+        return not self._listeners or self._thread.is_alive()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -233,15 +239,19 @@ class Upstreams:
         return sum(len(listener.links) for listener in self._listeners)
 
     def start(self) -> None:
-        """Bind and serve. Raises `OSError`, whose `filename` is the address that cannot be had."""
+        """Bind and serve. Raises `OSError`, whose `filename` is the address that cannot be had.
+
+        Nothing is left of a start that fails.
+        """
         try:
             for listener in self._listeners:
                 self._sockets.append(_bound(listener.upstream.address, self._shared))
-        except OSError:
+            self._thread.start()
+            self._running.result()
+        except OSError as error:
             self.close()
+            error.filename = error.filename or str(self._listeners[-1].upstream.address)
             raise
-        self._thread.start()
-        self._running.wait()
 
     def hand_over(self) -> None:
         """Leave new connections to the process that shares our addresses, where there is one."""
@@ -262,18 +272,23 @@ class Upstreams:
             self._task.cancel()
 
     def _run(self) -> None:
-        lane = Lane()
-        with (
-            contextlib.suppress(asyncio.CancelledError),
-            asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(lane)) as runner,
-        ):
-            runner.run(self._serve(lane))
+        try:
+            lane = Lane()
+            with (
+                contextlib.suppress(asyncio.CancelledError),
+                asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(lane)) as runner,
+            ):
+                runner.run(self._serve(lane))
+        except BaseException as error:
+            if self._running.done():
+                raise
+            self._running.set_exception(error)
 
     async def _serve(self, lane: Lane) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         pairs = zip(self._listeners, self._sockets, strict=True)
         serving = [asyncio.ensure_future(each.serve(s, lane, self._most)) for each, s in pairs]
-        self._running.set()
+        self._running.set_result(None)
         await asyncio.gather(*serving)
 
 

@@ -1,6 +1,7 @@
 """The listeners that lead to services, against real sockets."""
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -170,6 +171,10 @@ class World:
         self.upstreams = Upstreams(self.resolver, [upstream], given, Random(7), self.clock)
         self._stack.callback(self.upstreams.close)
         self.upstreams.start()
+
+    def afterwards(self, act: Callable[[], object]) -> None:
+        """Do this when the test is over."""
+        self._stack.callback(act)
 
     def connect(self) -> socket.socket:
         """A client's connection, before the server's first byte."""
@@ -588,6 +593,36 @@ def test_who_comes_while_no_file_can_be_opened_waits(world: World) -> None:
             assert world.busy_s(1.0) < 0.3
             assert world.upstreams.connections == 0
         assert read(connection, 1) == b"0"
+
+
+def test_a_start_without_enough_files_fails_and_leaves_nothing(world: World) -> None:
+    """Rather than to wait for what will never run."""
+    world.listen(*world.echoes(1))
+    upstreams = Upstreams(world.resolver, [Upstream("echo", Address("127.0.0.1", 0))])
+    world.afterwards(upstreams.close)
+    failed: list[OSError] = []
+
+    def start() -> None:
+        try:
+            upstreams.start()
+        except OSError as error:
+            failed.append(error)
+
+    starting = threading.Thread(target=start, daemon=True)
+    open_before = len(os.listdir("/proc/self/fd"))
+    with files_left(1):  # for the port, and none for the rest
+        starting.start()
+        starting.join(TIMEOUT_S)
+    assert [(error.errno, error.filename) for error in failed] == [(errno.EMFILE, "127.0.0.1:0")]
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_whoever_watches_sees_that_the_thread_has_ended(world: World) -> None:
+    """Its ports would take connections that nobody serves."""
+    world.listen(*world.echoes(1))
+    assert world.upstreams.is_alive
+    world.upstreams.close()
+    assert not world.upstreams.is_alive
 
 
 def test_the_sidecar_opens_them(world: World) -> None:
