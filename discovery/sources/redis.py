@@ -309,7 +309,7 @@ class RedisSource:
         after = replace(merged(base, believed), fresh_for_s=fresh_s)
         self._pace = self._pace.after(observation, bool(doubted), self._how.chance)
         if after.observed_at and not self._has_published(after):
-            self._tenure.lost()
+            self._tenure.let_go()
             self._failure = SourceUnreachable("the lease was lost while we read")
             return None
         if self._is_unfit_after(observation):

@@ -64,8 +64,7 @@ class Tenure:
         held = self._held
         self.lost()
         if held is not None:
-            with suppress(SourceError):  # it ends by itself
-                self._store.release(self._holder, held.epoch)
+            self._release(held.epoch)
 
     def close(self) -> None:
         """Let go of it; waits only for so long for a store that does not answer."""
@@ -104,6 +103,7 @@ class Tenure:
             return self._terms.lasts_s / 10
         if not is_ours:
             self._end(epoch)
+            self._release(epoch)  # where its epoch was fenced off, nobody else could have it
             return None
         with self._lock:
             if self._held is held:
@@ -114,3 +114,7 @@ class Tenure:
         with self._lock:
             if self._held is not None and self._held.epoch == epoch:
                 self._held = None
+
+    def _release(self, epoch: int) -> None:
+        with suppress(SourceError):  # it ends by itself
+            self._store.release(self._holder, epoch)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -19,7 +19,7 @@ from discovery.sources.lease import Terms
 from discovery.sources.publication import Publication
 from discovery.sources.redis import RedisSource
 from discovery.sources.store import Store, Where
-from tests.made import NOW, HeldSource, failed, observed, reading, service
+from tests.made import NOW, FakeClock, HeldSource, failed, observed, reading, service
 from tests.sources.hubs import TIMEOUT_S, until
 from tests.sources.stores import Fleet, Server, serving
 
@@ -227,6 +227,19 @@ def test_a_lease_is_renewed_however_long_a_read_takes(fleet: Fleet) -> None:
     assert member.is_holder
 
 
+def test_a_lease_that_cannot_be_renewed_is_given_up_before_it_ends(own: Fleet) -> None:
+    """By the holder's own clock alone; the store need not be asked."""
+    monotonic = FakeClock(0.0)
+    member = own.member(terms=Terms(1_000.0), monotonic=monotonic)
+    member.load(None)
+    own.server.stop()
+    monotonic.now = 899.0
+    member.renew()
+    assert member.is_holder
+    monotonic.now = 900.0
+    assert not member.is_holder
+
+
 def test_who_lost_the_lease_while_it_read_shows_what_the_others_see(fleet: Fleet) -> None:
     """What it read is older than what the next holder reads, and is used by nobody."""
     slow = HeldSource(observed(reading(service("web", 66))))
@@ -282,6 +295,27 @@ def test_the_next_holder_goes_on_from_what_was_published(fleet: Fleet) -> None:
     observation = second.load(None)
     assert second.is_holder
     assert hosts(observation) == hosts(third.load(None)) == ["10.0.0.1", "10.0.0.2"]
+
+
+class HearingSource(FixedSource):
+    """A fixed source that can be made to hear of something."""
+
+    news: Callable[[], None] = staticmethod(lambda: None)
+
+
+def test_what_the_holders_source_hears_of_is_read_and_published(fleet: Fleet) -> None:
+    """Only the holder consumes events; everybody has what they tell."""
+    hearing = HearingSource(observed(reading(service("web", 1))), labels=("demo",))
+    first, second = fleet.member(direct=hearing), fleet.member()
+    heard: list[str] = []
+    first.news = lambda: heard.append("news")
+    first.load(None)
+    second.load(None)
+    hearing.say(observed(reading(service("web", 9)), at=NOW + 10))
+    hearing.news()
+    assert heard == ["news"]
+    assert hosts(first.load_pending()) == ["10.0.0.9"]
+    assert hosts(loaded(second)) == ["10.0.0.9"]
 
 
 # What goes wrong with ECS
@@ -379,23 +413,25 @@ def test_a_store_that_comes_back_empty_goes_on_where_it_was(own: Fleet) -> None:
 
 
 def test_a_store_that_lost_what_it_had_is_not_believed(fleet: Fleet) -> None:
-    """Whoever knows more says so there, and its holder has to come back with another epoch."""
-    knowing = fleet.member()
+    """Who knows more says so there; its holder comes back at once, with an epoch over all."""
+    terms = Terms(1_000.0)
+    fleet.client.set(fleet.key("epoch"), 7)
+    knowing = fleet.member(terms=terms)
     knowing.load(None)
-    for _ in range(4):
-        fleet.client.delete(fleet.key("lease"))
-        knowing.renew()
-        fleet.member().load(None)
-    fleet.runs(service("web", 8))
-    until(lambda: hosts(loaded(knowing)))
-    known = int(fleet.client.get(fleet.key("epoch")))
-    fleet.client.delete(fleet.key("lease"), fleet.key("epoch"), fleet.key("snapshot"))
-    new = fleet.member(direct=FixedSource(observed(reading(service("web", 66)), at=NOW - 100)))
-    new.load(None)
-    assert int(fleet.client.get(fleet.key("epoch"))) < known
+    kinds = ("lease", "epoch", "snapshot")
+    fleet.client.delete(*map(fleet.key, kinds))
+    behind = FixedSource(observed(reading(service("web", 66)), at=NOW - 100), labels=("demo",))
+    new = fleet.member(direct=behind, terms=terms)
+    assert hosts(new.load(None)) == ["10.0.0.66"]
+    assert fleet.client.get(fleet.key("epoch")) == b"1"
     with pytest.raises(SourceUnreachable, match="lost"):
-        knowing.load(None)
-    assert int(fleet.client.get(fleet.key("epoch"))) >= known
+        knowing.load(None)  # it has the lease no more, as it learns when it publishes
+    assert fleet.client.get(fleet.key("epoch")) == b"8"
+    behind.say(observed(reading(service("web", 7)), at=NOW + 100))
+    fleet.clock.now += 100
+    new.load(None)
+    until(lambda: hosts(loaded(knowing)) == ["10.0.0.7"])
+    assert fleet.client.get(fleet.key("epoch")) == b"9"
 
 
 def test_a_damaged_publication_is_refused(fleet: Fleet) -> None:
