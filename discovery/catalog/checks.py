@@ -36,7 +36,7 @@ _log = logging.getLogger("discovery")
 FIRST_S = 1.0  # how long a load waits for tasks that have just started, all together
 PAUSE_S = 0.5  # between rounds of looks
 MOST_LOOKS = 200  # of one round
-MOST_VERIFIED = 50  # of them those that only verify what is old
+MOST_VERIFIED = 50  # of them those that only verify what is old, which no others crowd out
 MOST_DOUBTS = 1_000
 FORGET_S = 300.0  # an answer so old says nothing any more
 
@@ -242,7 +242,7 @@ class Checks:
         due = [look for look in self._looks if look.at <= now]
         urgent = [look.subject for look in due if look.is_urgent]
         others = [look.subject for look in due if not look.is_urgent][:MOST_VERIFIED]
-        subjects = [*urgent, *others][:MOST_LOOKS]
+        subjects = [*urgent[: MOST_LOOKS - len(others)], *others]
         if subjects:
             self._look(subjects)
             self._tell()

@@ -2,9 +2,11 @@
 
 Rule 1: silence takes an endpoint out only while others of its service answer from other hosts; if
 nearly all of a service is silent, it is our own network: all are kept, and it is said.
-Rule 2: of a host, a few endpoints at a time are connected to; of a lost one, one.
+Rule 2: of a host, a few endpoints at a time are connected to, and a few only verified; of a lost
+one, one.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -201,15 +203,18 @@ def _looks(cases: Collection[Case], losses: Losses) -> Iterator[tuple[Machine | 
 
 
 def _limited(looks: Iterable[tuple[Machine | None, Look]]) -> Iterator[Look]:
-    """The most pressing first, each endpoint once, and of a host only so many."""
+    """The most pressing first, each endpoint once, and of a host only so many of either kind.
+
+    Those that refuse are tried so often that they would else be all that is tried of their host.
+    """
     seen: set[Subject] = set()
-    counts: dict[Machine, int] = {}
+    counts: Counter[tuple[Machine, bool]] = Counter()
     for machine, look in sorted(looks, key=lambda each: (not each[1].is_urgent, each[1].at)):
         if look.subject in seen:
             continue
         seen.add(look.subject)
         if machine is not None:
-            counts[machine] = counts.get(machine, 0) + 1
-            if counts[machine] > SAMPLES:
+            counts[machine, look.is_urgent] += 1
+            if counts[machine, look.is_urgent] > SAMPLES:
                 continue
         yield look

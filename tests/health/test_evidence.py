@@ -219,6 +219,15 @@ def test_of_a_host_whose_agent_is_gone_a_few_are_tried() -> None:
     assert len(assessed(read, Evidence(), RULES, NOW).looks) == SAMPLES
 
 
+def test_those_that_refuse_do_not_keep_others_of_their_host_from_being_verified() -> None:
+    """Refusals are tried again every second; old data is verified beside them all the same."""
+    gone = [at(n, machine=1) for n in range(SAMPLES)]
+    other = at(9, machine=1)
+    read = snapshot(service(*gone, other), read_at=NOW - 90)
+    found = assessed(read, evidence(*((e, "refused") for e in gone)), RULES, NOW)
+    assert other.task_arn in looked_at(found)
+
+
 def test_a_few_silent_ones_condemn_their_host_and_one_is_tried_on() -> None:
     """A hundred tasks do not cost a hundred timeouts."""
     lost, other, read = hundred()
