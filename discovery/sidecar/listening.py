@@ -113,3 +113,6 @@ class HttpServer:
     async def _served(self) -> None:
         self.loop = asyncio.get_running_loop()
         await self._server.serve(sockets=[self._socket] if self._socket else None)
+        for connection in tuple(self._server.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # so that they are closed before the loop is

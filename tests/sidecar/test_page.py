@@ -236,7 +236,7 @@ class TestInABrowser:
         source = FixedSource(observed(WEB, at=time.time()))
         with sidecar_of(source, settings) as sidecar:
             browser.open(f"http://{sidecar.http_address}/")
-            browser.until("!document.getElementById('access').hidden")
+            browser.until("document.getElementById('access')?.hidden === false")
             assert "web" not in browser.run("document.getElementById('list').innerText")
             browser.run(
                 "document.getElementById('token').value = 'open-sesame';"

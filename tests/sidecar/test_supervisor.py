@@ -1,10 +1,12 @@
 """The sidecar as a whole, on loopback ports that nobody else has."""
 
+import gc
 import http.client
 import json
 import socket
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +16,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from discovery.client.resolver import Resolver
 from discovery.errors import AddressUnusable, SourceUnreachable
@@ -251,3 +254,24 @@ def test_answers_on_one_connection_do_not_wait_for_acknowledgements(sidecar: Sid
         took_s.append(time.perf_counter() - began)
     connection.close()
     assert statistics.median(took_s) < 0.03
+
+
+def test_who_does_not_read_is_cut_at_the_end() -> None:
+    """A connection does not outlive its server, whatever is still to be sent on it."""
+    begun = threading.Event()
+
+    async def generous(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        while True:
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+
+    server = HttpServer(generous, ANY)
+    server.start()
+    where = (server.address.host, server.address.port)
+    with socket.create_connection(where, TIMEOUT_S) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert begun.wait(TIMEOUT_S)
+        server.close()
+        gc.collect()  # tells of what was left open
+        assert not server._server.server_state.connections
