@@ -10,7 +10,8 @@ from discovery.model import Observation
 JITTER = 0.1  # of an interval, either way, so that many processes do not ask in step
 EARLY_S = 1.0  # the pause where more can be had at once, or a second read has to agree
 FIRST_RETRY_S = 1.0
-LONGEST_RETRY_S = 30.0
+LONGEST_RETRY_S = 10.0  # the end of an outage is to be noticed as soon as any other change
+LONGEST_REST_S = 30.0  # where we were asked to slow down
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,6 @@ def _retry_s(
     """Doubling from a second, or from the interval where we were asked to slow down."""
     throttled = any(isinstance(error, SourceThrottled) for error in errors)
     first_s = max(FIRST_RETRY_S, interval_s) if throttled else FIRST_RETRY_S
-    ceiling_s = max(LONGEST_RETRY_S, interval_s)
+    ceiling_s = max(LONGEST_REST_S if throttled else LONGEST_RETRY_S, interval_s)
     longest_s = min(ceiling_s, first_s * 2.0 ** min(failures - 1, 16))
     return longest_s * (0.5 + 0.5 * chance.random())

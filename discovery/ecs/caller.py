@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 CONCURRENCY = 8  # calls of one conversation at the same time
-THROTTLE_ATTEMPTS = 3
-CONNECT_ATTEMPTS = 2
+ATTEMPTS = 3, 2  # at a call that is throttled, and at one that finds nobody
 LONGEST_WAIT_S = 120.0  # a call that our share allows only later than this is not made
 
 
@@ -85,7 +84,8 @@ class Caller:
         answer: Answer = Postponed(f"our share of {call.group} is used up for now")
         patience_s = min(call.patience_s, LONGEST_WAIT_S)
         throttles = failures = 0
-        while throttles < THROTTLE_ATTEMPTS and failures < CONNECT_ATTEMPTS:
+        most_throttles, most_failures = ATTEMPTS if call.again else (1, 1)
+        while throttles < most_throttles and failures < most_failures:
             wait_s = budget.take(call.group, self._monotonic(), patience_s)
             if wait_s is None:
                 return answer

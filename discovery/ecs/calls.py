@@ -69,7 +69,10 @@ class Postponed(SourceThrottled):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One API call. `patience_s` is how long it may wait for its throttle group's share."""
+    """One API call. `patience_s` is how long it may wait for its throttle group's share.
+
+    `again` says whether it is made again at once where that may help.
+    """
 
     operation: str
     parameters: Mapping[str, Any]
@@ -77,6 +80,7 @@ class Call:
     group: str
     service: str = "ecs"
     patience_s: float = inf
+    again: bool = True
 
 
 @dataclass(frozen=True, slots=True)

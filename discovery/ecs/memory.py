@@ -122,13 +122,14 @@ class Memory:
     looked_at: float | None = None
     task_count: int | None = None
     last: LastRead | None = None
+    is_out: bool = False  # the last read learned nothing
     wanted_at: dict[str, float] = field(default_factory=dict)
     wanted_definitions: frozenset[str] = frozenset()
 
     @property
     def pending(self) -> bool:
         """Whether there are definitions to read that a later call may give."""
-        return any(self.is_unread(arn) for arn in self.wanted_definitions)
+        return not self.is_out and any(self.is_unread(arn) for arn in self.wanted_definitions)
 
     def is_unread(self, definition: str) -> bool:
         """Whether a definition is neither known nor refused."""

@@ -3,6 +3,7 @@
 Rule 1: all or nothing per service. What could not be read whole is `unread` and stays as it was.
 Rule 2: as few calls as can be: names are listed one by one, their tasks described in one pool, and
 the whole cluster is read where that is cheaper. What cannot change is never asked for twice.
+Rule 3: after a read that learned nothing one call has to succeed before any other is made.
 """
 
 import re
@@ -50,8 +51,11 @@ def reading(
     """Read the whole cluster, or the wanted names. `now` is seconds since the epoch."""
     memory.forget_old(now)
     read = _Read.at_time(scope, memory, now)
-    steps = read.whole() if wanted is None else read.some(wanted)
-    return (yield from steps)
+    found = yield from read.knock(wanted)
+    if found is None:
+        found = yield from read.whole() if wanted is None else read.some(wanted)
+    memory.is_out = not found.learned
+    return found
 
 
 def follow_up(scope: Scope, memory: Memory, now: float) -> Steps[ClusterReading]:
@@ -78,7 +82,7 @@ def update(scope: Scope, memory: Memory, news: News, now: float) -> Steps[Cluste
         read.look.services(news.services & memory.services.keys(), "know what events tell of"),
     )
     memory.retire(unsure, now)
-    yield from read.facts(last.wanted)
+    yield from read.facts(last.wanted, names_too=False)
     # Services that a read under way has only heard of have tasks that nobody knows yet.
     heard = memory.known_services() - last.services
     read.census.unread |= last.unread | (heard - _told_of(memory, news))
@@ -101,6 +105,18 @@ class _Read:
     def at_time(cls, scope: Scope, memory: Memory, now: float) -> "_Read":
         look, census = Lookups(scope, memory, now), Census(scope, memory, now)
         return cls(scope, memory, now, look, census, memory.last is None)
+
+    def knock(self, wanted: frozenset[str] | None) -> Steps[ClusterReading | None]:
+        """In an outage, a reading of nothing at the cost of one call, however much is known."""
+        if not self.memory.is_out:
+            return None
+        parameters = {"cluster": self.scope.cluster, "maxResults": 1}
+        reason = "know whether ECS answers again"
+        call = Call("ListTasks", parameters, reason, calls.CLUSTER_RESOURCES, again=False)
+        (answer,) = yield from calls.all_of([call])
+        if not isinstance(answer, calls.PASSING):
+            return None
+        return ClusterReading(self.scope.label, unread=wanted or frozenset(), error=answer)
 
     def whole(self) -> Steps[ClusterReading]:
         listing, _ = yield from calls.together(self.census.list_all(), self._services())
@@ -267,8 +283,11 @@ class _Read:
         possible = [name for name in names if _NAME.fullmatch(name)]
         return set(self.memory.real_names(possible).values())
 
-    def facts(self, wanted: frozenset[str] | None) -> Steps[None]:
-        """What the tasks seen depend on: services, definitions, instances and their addresses."""
+    def facts(self, wanted: frozenset[str] | None, names_too: bool = True) -> Steps[None]:
+        """What the tasks seen depend on: services, definitions, instances and their addresses.
+
+        With `names_too` also definitions that only name ports.
+        """
         memory, look = self.memory, self.look
         tasks = memory.tasks_of(wanted)
         again = is_due(memory.instances_at, self.now)
@@ -288,7 +307,9 @@ class _Read:
         if again:
             known = set(memory.instances)
             steps.append(look.instances(known, "know what changed in instances", 0.0))
-        if not (self.is_first and wanted is None):  # a first read of everything waits for no names
+        if names_too and not (
+            self.is_first and wanted is None
+        ):  # a first read of everything waits for no names
             optional = gaps.named_definitions(memory, tasks, wanted) - needed
             steps.append(look.definitions(optional, "name ports", patience_s=0.0))
         yield from calls.together(*steps)

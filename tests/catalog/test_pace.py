@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from discovery.catalog.pace import LONGEST_RETRY_S, Pace
+from discovery.catalog.pace import LONGEST_REST_S, LONGEST_RETRY_S, Pace
 from discovery.errors import SourceError, SourceThrottled, SourceUnreachable
 from discovery.model import Observation
 from tests.made import failed, observed, reading, service
@@ -54,14 +54,19 @@ def test_the_interval_is_jittered_by_a_tenth() -> None:
     assert 10.9 < max(pauses) <= 11.0
 
 
-@pytest.mark.parametrize(("error", "first_s"), [(ERROR, 1.0), (SourceThrottled("slow"), 10.0)])
-def test_failures_double_the_pause_up_to_a_limit(error: SourceError, first_s: float) -> None:
+@pytest.mark.parametrize(
+    ("error", "first_s", "longest_s"),
+    [(ERROR, 1.0, LONGEST_RETRY_S), (SourceThrottled("slow"), 10.0, LONGEST_REST_S)],
+)
+def test_failures_double_the_pause_up_to_a_limit(
+    error: SourceError, first_s: float, longest_s: float
+) -> None:
     """From a second, or from the interval where the API asked us to slow down."""
     pace, random, longest = Pace(10.0), Random(1), first_s
     for _ in range(40):
         pace = pace.after(failed(error), False, random)
         assert longest / 2 <= pace.pause_s <= longest
-        longest = min(LONGEST_RETRY_S, longest * 2)
+        longest = min(longest_s, longest * 2)
 
 
 def test_a_success_ends_the_back_off() -> None:
