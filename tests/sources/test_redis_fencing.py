@@ -274,8 +274,8 @@ def test_no_reader_goes_back_and_an_epoch_has_one_publisher(server: Server, seed
             world.go_on(50)
     finally:
         world.close()
-    assert world.count["shown"] > 1_000
-    assert len(world.publishers) > 100
+    assert world.count["shown"] > 500
+    assert len(world.publishers) > 50
 
 
 def test_no_reader_goes_back_where_the_store_does(server: Server) -> None:
@@ -286,5 +286,5 @@ def test_no_reader_goes_back_where_the_store_does(server: Server) -> None:
             world.go_on(50)
     finally:
         world.close()
-    assert world.count["losses"] > 50
-    assert world.count["shown"] > 300
+    assert world.count["losses"] > 10
+    assert world.count["shown"] > 200
