@@ -160,7 +160,7 @@ class EcsSource:
                 steps = follow_up(cluster.scope, cluster.memory, now)
                 self._begin(cluster, cluster.last.names, steps)
                 begun += [(cluster, cluster.under_way)] if cluster.under_way else []
-        ended += self._waited_for(begun)
+        ended += self._waited_for(begun, may_go_on=True)
         # The rest after the last sweep goes on counting from its end.
         return self._observation(now, tuple(ended), self._longest_rest_s)
 

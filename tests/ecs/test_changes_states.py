@@ -237,5 +237,5 @@ class Changes(RuleBasedStateMachine):
             self.catalog.publish(Observation(observed_at, (end.value,)))
 
 
-Changes.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Changes.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 TestChanges = Changes.TestCase
