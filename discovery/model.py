@@ -91,13 +91,15 @@ class Placement:
 
     `started_at` is when its containers ran, in seconds since the epoch. `machine` is what it shares
     with the other tasks of its host; `None` where it has no host that anybody knows (Fargate).
-    `agent_connected` is whether that host's agent is in touch with ECS.
+    `agent_connected` is whether that host's agent is in touch with ECS. `revision` is the
+    deployment or task set whose share of the traffic the task is a part of, while there are any.
     """
 
     started_at: float | None = None
     created_at: float | None = None
     machine: str | None = None
     agent_connected: bool | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from discovery.ecs.targets import TargetHealth, heard
 from discovery.ecs.tasks import Task
 from discovery.ecs.traffic import Traffic, revisions_of, weighted
 from discovery.health.eligibility import Candidate, Verdicts, judged
-from discovery.model import Exclusion, Kind, Service
+from discovery.model import Exclusion, Kind, Placement, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,13 @@ def _service(
     running = [candidate.endpoint for candidate in outcome.candidates]
     offered = offer(group.tasks, facts, known.facts, running)
     judgement = judged(outcome.candidates, known.verdicts, offered.role)
+    revisions, traffic = _split(group)
+    of_traffic = revisions if traffic is not None else {}
     service = Service(
         name=name,
         cluster=known.label,
         kind=group.owner.kind,
-        endpoints=weighted(judgement.endpoints, *_split(group), offered.role),
+        endpoints=weighted(judgement.endpoints, revisions, traffic, offered.role),
         exclusions=_in_order(outcome.exclusions + judgement.exclusions),
         ports=offered.ports,
         default_port=offered.default,
@@ -110,9 +112,18 @@ def _service(
         observed_at=observed_at,
         task_addresses=_task_addresses(outcome.candidates),
         spares=judgement.spares,
-        placements={c.endpoint.task_arn or "": c.placement for c in outcome.candidates},
+        placements=_placements(outcome.candidates, of_traffic),
     )
     return service, judgement.verdicts
+
+
+def _placements(
+    candidates: Iterable[Candidate], revisions: Mapping[str, str]
+) -> dict[str, Placement]:
+    found = {c.endpoint.task_arn or "": c.placement for c in candidates}
+    if not revisions:
+        return found
+    return {arn: replace(each, revision=revisions.get(arn)) for arn, each in found.items()}
 
 
 def _joined(made: Iterable[Made]) -> Verdicts:

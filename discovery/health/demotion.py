@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from discovery.health.eligibility import RANK, role_of
 from discovery.health.evidence import Verdict
+from discovery.health.shares import keeping_shares
 from discovery.model import (
     SERVES,
     Endpoint,
@@ -40,7 +41,7 @@ def judged_by(service: Service, verdicts: Mapping[Identity, Verdict]) -> Service
     notes = {identity: v.reason for identity, v in verdicts.items() if not v.is_out}
     if not out:
         return replace(service, notes=notes)
-    kept = [e for e in service.endpoints if e.identity not in out]
+    kept = keeping_shares(service, [e for e in service.endpoints if e.identity not in out])
     resort = _last_resort(service, kept, out)
     notes |= {e.identity: out[e.identity].reason for e in resort if e.identity in out}
     again = {e.identity for e in resort}

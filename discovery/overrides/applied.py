@@ -16,6 +16,7 @@ from typing import Literal
 
 from discovery import names
 from discovery.health.eligibility import role_of
+from discovery.health.shares import keeping_shares
 from discovery.model import SERVES, Endpoint, Exclusion, Identity, Service, Snapshot
 from discovery.overrides.aliases import aliased
 from discovery.overrides.rules import Overrides, Rule
@@ -127,6 +128,7 @@ def _ruled(service: Service, rules: Iterable[Rule], enable: Enable) -> Service:
             notes |= dict.fromkeys(staying, f"{rule.words}; kept, since nothing else serves")
             kept = [e for e in kept if e.identity not in leaving]
     out = [e for e in service.endpoints if e.identity in reasons]
+    kept = keeping_shares(service, kept)
     resort = [e for e in _resort(service, kept, out) if reason(e) is None]
     if weights := [rule for rule in rules if rule.kind == "weight"]:
         kept = [_weighed(endpoint, weights) for endpoint in kept]

@@ -12,7 +12,11 @@ from discovery.ecs.hosts import Host, Machine
 from discovery.ecs.services import ServiceFacts, services_in
 from discovery.ecs.tasks import tasks_in
 from discovery.ecs.traffic import Traffic, Weight, definitions_in, told, weights_in
-from discovery.model import Service
+from discovery.health.demotion import judged_by
+from discovery.health.evidence import Verdict
+from discovery.model import Cluster, Service, Snapshot
+from discovery.overrides.applied import Decisions
+from discovery.overrides.rules import FOREVER, Overrides, Rule
 from tests.ecs.documents import (
     ACCOUNT,
     DEFINITION,
@@ -196,6 +200,34 @@ def test_the_users_weights_count_within_a_deployment() -> None:
     weights = {e.task_arn: e.weight for e in found.endpoints}
     assert weights[task_arn(1)] == pytest.approx(3 * weights[task_arn(2)])
     assert part_of(found, [task_arn(3)]) == pytest.approx(0.2)
+
+
+def test_a_deployment_that_loses_a_task_to_a_refusal_keeps_its_share() -> None:
+    """What is left of it gets the traffic of what left."""
+    found = shared(20, blue_and_green(2, 4))
+    gone = [e for e in found.endpoints if e.task_arn in {task_arn(3), task_arn(4)}]
+    left = judged_by(found, {e.identity: Verdict("it refuses connections") for e in gone})
+    assert len(left.endpoints) == 4
+    assert part_of(left, [task_arn(5), task_arn(6)]) == pytest.approx(0.2)
+
+
+def test_the_last_of_a_deployment_leaves_its_share_to_the_others() -> None:
+    """Its weight is nobody's, and theirs stay as they were."""
+    found = shared(20, blue_and_green(2, 1))
+    gone = [e for e in found.endpoints if e.task_arn == task_arn(3)]
+    left = judged_by(found, {e.identity: Verdict("it refuses connections") for e in gone})
+    assert left.endpoints == tuple(e for e in found.endpoints if e not in gone)
+
+
+def test_a_deployment_that_loses_a_task_by_hand_keeps_its_share() -> None:
+    """As with a refusal."""
+    found = shared(20, blue_and_green(2, 2))
+    decided = Decisions(Overrides((Rule("exclude", FOREVER, task=task_arn(4)),)), "all", "")
+    (left,) = decided.applied(
+        Snapshot(clusters=(Cluster("prod"),), services={found.key: found}), 1.0
+    ).services.values()
+    assert len(left.endpoints) == 3
+    assert part_of(left, [task_arn(3)]) == pytest.approx(0.2)
 
 
 def test_each_port_is_shared_on_its_own() -> None:
