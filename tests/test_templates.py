@@ -1,6 +1,7 @@
 """Templates in `examples/`: each passes its linter, and says what `taskdef` prints."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -140,3 +141,14 @@ def test_the_program_knows_every_word(words: list[str]) -> None:
     assert run(*others, "--help").code == 0
     known = run(others[0], "--help").out
     assert all(word in known for word in others if word.startswith("--"))
+
+
+GUIDES = [EXAMPLES.parent / "README.md", *sorted(EXAMPLES.glob("*.md"))]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_link_leads_to_a_file(guide: Path) -> None:
+    """Of those that stay within the project."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", guide.read_text())
+    assert links
+    assert [link for link in links if not (guide.parent / link).exists()] == []
