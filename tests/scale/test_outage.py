@@ -167,7 +167,8 @@ def test_a_restart_in_an_outage_answers_from_disk_without_a_call(tmp_path: Path)
     again = Reader(second, clock, least_epoch=second.next_epoch)
     second.snapshot = lambda: again.snapshot
     again.step()
-    assert (clock.now, down.made) == (pytest.approx(QUIET + 12 * HOUR_S, abs=ROUNDING_S), [])
+    assert clock.now == pytest.approx(QUIET + 12 * HOUR_S, abs=ROUNDING_S)
+    assert not down.made
     assert [(a.rcode, len(a.data)) for a in again.asked(known)] == [(wire.NOERROR, 10)] * SERVICES
     again.run(clock.now + HOUR_S)
     ages = [again.snapshot.age_s(service, clock.now) for service in known]
