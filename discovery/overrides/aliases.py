@@ -3,7 +3,8 @@
 Rule 1: an alias is a service like any other to all who ask, made anew from each snapshot.
 Rule 2: it stands for services, never for aliases; what it leads to is said in its exclusions.
 Rule 3: it is there as soon as one of its services is known. One that cannot be read is not waited
-for: whoever asks to fail over wants to be served.
+for: whoever asks to fail over wants to be served. One whose data is too old to be served is passed
+over, unless all are so.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,10 +18,13 @@ from discovery.overrides.rules import Alias
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+_TOO_OLD = "what is known of it is too old to be served"
 
 
-def aliased(alias: Alias, snapshot: Snapshot, zone: str) -> tuple[Service, float] | None:
-    """The service that an alias is now, and when it was read; `None` where nothing is known."""
+def aliased(
+    alias: Alias, snapshot: Snapshot, zone: str, now: float
+) -> tuple[Service, float] | None:
+    """The service that an alias is at `now`, and when it was read; `None` where none is known."""
     known: list[tuple[Service, float]] = []
     missing: list[Exclusion] = []
     for target, part in alias.targets:
@@ -31,13 +35,17 @@ def aliased(alias: Alias, snapshot: Snapshot, zone: str) -> tuple[Service, float
             known.append((service, part))
     if not known:
         return None
-    read_at = min(snapshot.read_at.get(s.key, s.observed_at) for s, _ in known)
+    expired = [service for service, _ in known if snapshot.is_expired(service, now)]
+    if len(expired) < len(known):
+        known = [each for each in known if each[0] not in expired]
+        missing += [Exclusion(service.full_name, _TOO_OLD) for service in expired]
     used: Sequence[Service] = _shared(known)
     passed: Sequence[Service] = ()
     if alias.in_order:
         *passed, chosen = _first_that_serves([service for service, _ in known])
         used = [chosen]
     missing += [exclusion for service in passed for exclusion in service.exclusions]
+    read_at = min(snapshot.read_at.get(s.key, s.observed_at) for s in used)
     name = names.parse(alias.name, snapshot.labels, zone)
     return _united(name, used, missing), read_at
 

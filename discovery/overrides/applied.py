@@ -56,7 +56,7 @@ class Decisions:
         services = {key: ruled for key, (_, ruled) in self._known.items()}
         same = all(read is ruled for read, ruled in self._known.values())
         ruled = snapshot if same else replace(snapshot, services=services)
-        aliases = (aliased(alias, ruled, self._zone) for alias in force.aliases)
+        aliases = (aliased(alias, ruled, self._zone, now) for alias in force.aliases)
         found = [each for each in aliases if each is not None]
         if not found:
             return ruled
@@ -78,7 +78,7 @@ class Decisions:
             for key, service in snapshot.services.items()
             for rule in _concerned(service, ruling.of(key))
         }
-        busy |= {a.place for a in force.aliases if aliased(a, snapshot, self._zone) is not None}
+        busy |= {a.place for a in force.aliases if aliased(a, snapshot, self._zone, now)}
         return tuple(each.place for each in force if each.place not in busy)
 
     def _ruled(self, key: Key, service: Service) -> tuple[Service, Service]:

@@ -41,6 +41,14 @@ class TestFailover:
         assert hosts(decided(snapshot(UNWELL, empty), FAILOVER), "payments") == ["4"]
         assert hosts(decided(snapshot(NOBODY, empty), FAILOVER), "payments") == []
 
+    def test_what_is_too_old_to_be_served_is_passed_over(self) -> None:
+        """And the age of the alias is that of what it leads to."""
+        read = snapshot(HERE, THERE)
+        read = replace(read, read_at={**read.read_at, HERE.key: NOW - read.stale_limit_s - 1})
+        it = decided(read, FAILOVER)
+        assert hosts(it, "payments") == ["3"]
+        assert not it.is_expired(it.services["a", "payments"], NOW)
+
     def test_deciding_by_hand_moves_it(self) -> None:
         """Aliases stand for services as the rules left them."""
         it = decided(snapshot(HERE, THERE), f'[[exclude]]\nservice = "pay.a"\n{FAILOVER}')
