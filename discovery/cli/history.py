@@ -2,6 +2,7 @@
 
 import time
 import urllib.parse
+from typing import TypedDict
 
 import click
 import msgspec
@@ -12,6 +13,30 @@ from discovery.errors import Expired, NotReady, SourceUnreachable
 
 COLUMNS = ("TIME", "CHANGE", "TASK", "PORT", "ADDRESS", "REASON")
 _TIMEOUT_S = 5.0
+
+
+class _Shown(TypedDict):
+    """What a row shows of a change."""
+
+    at: float
+    kind: str
+    task_arn: str | None
+    container_port: int | None
+    address: str | None
+    reason: str
+
+
+class _Answer(TypedDict):
+    changes: list[_Shown]
+
+
+class _Error(TypedDict):
+    code: str
+    message: str
+
+
+class _Refusal(TypedDict):
+    error: _Error
 
 
 @click.command()
@@ -49,6 +74,7 @@ def _asked(flag: str | None, path: str) -> tuple[int, Document]:
         ) from None
     try:
         body: Document = msgspec.json.decode(heard.body, type=Document)
+        msgspec.convert(body, _Answer if heard.status == 200 else _Refusal)
     except msgspec.DecodeError:
         raise SourceUnreachable(f"what answers at {heard.address} is no sidecar") from None
     return heard.status, body
@@ -56,11 +82,11 @@ def _asked(flag: str | None, path: str) -> tuple[int, Document]:
 
 def _refused(body: Document, as_json: bool) -> int:
     """Say what the sidecar said instead; the exit code."""
-    error = body.get("error") or {}
+    error = body["error"]
     if as_json:
         output.as_json(body)
-    output.say(str(error.get("message", "the sidecar gives no reason")))
-    return 3 if error.get("code") in (NotReady.code, Expired.code) else 2
+    output.say(error["message"])
+    return 3 if error["code"] in (NotReady.code, Expired.code) else 2
 
 
 def _row(change: Document) -> tuple[object, ...]:

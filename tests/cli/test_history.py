@@ -1,6 +1,10 @@
 """`history`: what the running sidecar saw change."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+
+import pytest
 
 from tests.cli.programs import background, run, said_in_one_sentence
 from tests.cli.test_serve import Served, serve
@@ -37,3 +41,31 @@ def test_without_a_sidecar_it_says_what_to_do() -> None:
     done = run("history", "web", "--http", "127.0.0.1:1")
     assert done.code == 3
     assert "ecs-discovery serve" in said_in_one_sentence(done)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"{}"), (200, b'{"changes": [{}]}'), (404, b'{"error": "no such path"}')],
+)
+def test_what_is_no_sidecar_is_named(status: int, body: bytes) -> None:
+    """Other programs answer with JSON, too."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = run("history", "web", "--http", f"127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.code == 3
+    assert "is no sidecar" in said_in_one_sentence(done)
