@@ -261,6 +261,11 @@ class Flight:
         """Its answer's body breaks off now, after it had been counted as an answer."""
         self.pool.saw(self, "broken", 0.0, self.pool.clock())
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of it is under way any more."""
+        return self._closed
+
     def close(self) -> None:
         """Nothing of it is under way any more. Any thread, a finalizer too."""
         if not self._closed:

@@ -5,6 +5,7 @@ transports and the exceptions are of the kind that its client expects.
 """
 
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from email.utils import parsedate_to_datetime
 from functools import cache, cached_property
@@ -193,12 +194,19 @@ def _least(given_s: float | None, most_s: float) -> float:
 
 def _stream(module: Any) -> Any:
     class Counted(module.SyncByteStream):  # type: ignore[misc]  # the base is only known here
-        """A body; its request is under way until it is closed, or lost unread."""
+        """A body; its request is under way until it is closed, or lost unread.
 
-        def __init__(self, stream: Any, flight: Flight, done: Callable[[], None]) -> None:
+        A finalizer may run while its thread holds the locks that closing takes, so what is lost
+        is left to a later request to close.
+        """
+
+        def __init__(
+            self, stream: Any, flight: Flight, done: Callable[[], None], lost: deque[Any]
+        ) -> None:
             self._stream = stream
             self._flight = flight
             self._done = done
+            self._lost = lost
 
         def __iter__(self) -> Iterator[bytes]:
             try:
@@ -215,19 +223,24 @@ def _stream(module: Any) -> Any:
                 self._done()
 
         def __del__(self) -> None:
-            self._flight.close()
+            if not self._flight.is_closed:
+                self._flight.close()
+                self._lost.append(self._stream)
 
     return Counted
 
 
 def _async_stream(module: Any) -> Any:
     class Counted(module.AsyncByteStream):  # type: ignore[misc]  # the base is only known here
-        """A body; its request is under way until it is closed, or lost unread."""
+        """The same for event loops."""
 
-        def __init__(self, stream: Any, flight: Flight, done: Callable[[], Any]) -> None:
+        def __init__(
+            self, stream: Any, flight: Flight, done: Callable[[], Any], lost: deque[Any]
+        ) -> None:
             self._stream = stream
             self._flight = flight
             self._done = done
+            self._lost = lost
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
@@ -245,6 +258,8 @@ def _async_stream(module: Any) -> Any:
                 await self._done()
 
         def __del__(self) -> None:
-            self._flight.close()
+            if not self._flight.is_closed:
+                self._flight.close()
+                self._lost.append(self._stream)
 
     return Counted

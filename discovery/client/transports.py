@@ -4,14 +4,16 @@ Rule 1: which endpoint, whether again, and how long to pause is decided by `atte
 drivers here differ only by `await`, and in that only coroutines can race two attempts.
 Rule 2: a request's `Host` header, and the name that TLS checks, stay the service's name.
 Rule 3: exceptions are the client's own; ours is their cause.
-Rule 4: an endpoint is in use until the answer's body is closed.
+Rule 4: an endpoint is in use until the answer's body is closed, or lost for a later one to close.
 Rule 5: an answer that is not handed on is closed, whatever happens.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -42,11 +44,20 @@ from discovery.errors import AttemptsFailed, DiscoveryError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Use:
-    """What a transport keeps for the clients of one module."""
+    """What a transport keeps for the clients of one module; `lost` are bodies to close."""
 
     kit: Kit
     inners: Inners
     plain: Any
+    lost: deque[Any] = field(default_factory=deque)
+
+    def unused(self, pool: Pool) -> list[Any]:
+        """What is to be closed before the next request: lost bodies, and transports."""
+        bodies: list[Any] = []
+        with suppress(IndexError):  # another thread may have been faster
+            while self.lost:
+                bodies.append(self.lost.popleft())
+        return bodies + self.inners.unused(pool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +163,7 @@ class DiscoveryTransport(_Transport, httpx.BaseTransport):
         call, ends_at = self._call(use, request)
         try:
             route = self._resolver.route(name, timeout_s=call.left and call.left())
-            _close_all(use.inners.unused(route.pool))
+            _close_all(use.unused(route.pool))
             ask = use.kit.ask(request, ends_at)
             return self._drive(attempts(route, ask, self._retrying), call)
         except DiscoveryError as error:
@@ -187,7 +198,7 @@ class DiscoveryTransport(_Transport, httpx.BaseTransport):
             assert flight is not None
             _raise_final(got, step, call)
             left = partial(_close_left, call.use.inners, flight)
-            got.stream = call.use.kit.stream(got.stream, flight, left)
+            got.stream = call.use.kit.stream(got.stream, flight, left, call.use.lost)
             return got
         except BaseException:
             _close(got)
@@ -223,7 +234,7 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
         call, ends_at = self._call(use, request)
         try:
             route = await self._resolver.aroute(name, timeout_s=call.left and call.left())
-            if unused := use.inners.unused(route.pool):
+            if unused := use.unused(route.pool):
                 await self._closed(unused)
             ask = use.kit.ask(request, ends_at)
             flow = attempts(route, ask, self._retrying, self._pace(route.pool))
@@ -266,7 +277,7 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
             assert flight is not None
             _raise_final(got, step, call)
             left = partial(self._close_left, call.use.inners, flight)
-            got.stream = call.use.kit.async_stream(got.stream, flight, left)
+            got.stream = call.use.kit.async_stream(got.stream, flight, left, call.use.lost)
             return got
         except BaseException:
             if flight is not None:
@@ -281,7 +292,7 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
         inner, aimed = call.aimed(flight)
         got = None
         try:
-            async with _timeout(call.left) as timeout:
+            async with asyncio.timeout(call.left and call.left()) as timeout:
                 got = await inner.handle_async_request(aimed)
             return call.said(aimed, got), got
         except TimeoutError:
@@ -322,8 +333,8 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
         if left := inners.left(flight.member):
             await self._closed(left)
 
-    async def _closed(self, transports: Iterable[Any]) -> None:
-        await self._shielded(_aclose_all(transports))
+    async def _closed(self, unused: Iterable[Any]) -> None:
+        await self._shielded(_aclose_all(unused))
 
     async def _shielded(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it to the end, also where who waits for it is cancelled."""
@@ -342,10 +353,6 @@ def _following(flow: Attempting, reply: Reply) -> Send | Pause | tuple[Tried, ..
         return tried
 
 
-def _timeout(left: Left | None) -> asyncio.Timeout:
-    return asyncio.timeout(None if left is None else left())
-
-
 def _close(got: Any) -> None:
     """Close what is an answer."""
     if got is not None and not isinstance(got, Exception):
@@ -358,18 +365,18 @@ async def _aclose(got: Any) -> None:
         await got.aclose()
 
 
-def _close_all(transports: Iterable[Any]) -> None:
-    for transport in transports:
-        transport.close()
-
-
-async def _aclose_all(transports: Iterable[Any]) -> None:
-    for transport in transports:
-        await transport.aclose()
+def _close_all(unused: Iterable[Any]) -> None:
+    for each in unused:
+        each.close()
 
 
 def _close_left(inners: Inners, flight: Flight) -> None:
     _close_all(inners.left(flight.member))
+
+
+async def _aclose_all(unused: Iterable[Any]) -> None:
+    for each in unused:
+        await each.aclose()
 
 
 async def _broken_off(tasks: list["asyncio.Task[tuple[Result, Any]]"]) -> None:

@@ -470,6 +470,19 @@ class TestInFlight:
         gc.collect()
         assert in_flight(resolver) == 0
 
+    def test_the_connection_of_a_lost_body_is_closed_by_a_later_request(
+        self, caller: Caller, servers: Servers, resolve: Resolve
+    ) -> None:
+        """Else they add up until there is none to be had."""
+        (one,) = servers(1)
+        one.size = 1_000_000
+        caller.use(resolve(source_of(one)))
+        caller.open("http://web/")
+        gc.collect()
+        assert len(active(caller.transport)) == 1
+        caller("GET", "http://web/")
+        assert active(caller.transport) == []
+
     @pytest.mark.parametrize("fault", ["mute", "broken_body"])
     def test_errors_leave_nothing_under_way(
         self, caller: Caller, servers: Servers, resolve: Resolve, fault: str
