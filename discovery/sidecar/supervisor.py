@@ -124,7 +124,7 @@ class Sidecar:
     @property
     def is_alive(self) -> bool:
         """Whether its servers were started and have not ended."""
-        return self._dns.is_alive and self._http.is_alive
+        return self._dns.is_alive and self._http.is_alive and self._upstreams.is_alive
 
     def missing(self) -> tuple[str, ...]:
         """What keeps it from being ready, in sentences; nothing when it is ready."""

@@ -640,3 +640,6 @@ def test_the_sidecar_opens_them(world: World) -> None:
         taken = replace(settings, upstreams=(Upstream("echo", address),))
         with pytest.raises(AddressUnusable, match="--upstream"):
             Sidecar(taken, source=FixedSource(observation(echo))).start()
+        assert sidecar.is_alive
+        sidecar._upstreams.close()
+        assert not sidecar.is_alive
