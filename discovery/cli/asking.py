@@ -39,7 +39,7 @@ def ask(address: str, path: str, timeout_s: float) -> Heard:
     """GET that path of the sidecar at `ADDR:PORT`. Raises `NoAnswer`."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+    if not host or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65_536:
         raise NoAnswer(_no_address(address))
     try:
         connection = http.client.HTTPConnection(_WILDCARDS.get(host, host), int(port), timeout_s)

@@ -132,8 +132,8 @@ def _set_first(nameserver: str, path: Path) -> str | None:
     In place: container engines mount the file, and over a mount nothing can be renamed.
     """
     try:
-        before = path.read_text()
-        path.write_text(with_first(nameserver, before))
+        before = path.read_text(errors="surrogateescape")
+        path.write_text(with_first(nameserver, before), errors="surrogateescape")
     except OSError as error:
         need = ": that needs root" if error.errno in (errno.EACCES, errno.EPERM) else ""
         return (

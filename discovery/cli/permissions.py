@@ -109,7 +109,8 @@ def trust() -> Document:
 
 
 def _arn(cluster: ClusterSettings) -> str:
-    return cluster.arn or f"arn:aws:ecs:{cluster.region or '*'}:*:cluster/{cluster.name}"
+    # Of any partition: China's and GovCloud's have names of their own.
+    return cluster.arn or f"arn:*:ecs:{cluster.region or '*'}:*:cluster/{cluster.name}"
 
 
 def _one_or_all(values: Iterable[str]) -> str | list[str]:

@@ -212,6 +212,15 @@ def test_our_resolver_comes_first_in_a_mounted_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_in_no_known_encoding_is_kept_as_it_is(tmp_path: Path) -> None:
+    """Octets that are no UTF-8 stay the same octets."""
+    file = tmp_path / "resolv.conf"
+    file.write_bytes(b"# caf\xe9\nnameserver 10.0.0.2\n")
+    done = finished(mounted(file, *PROGRAM, "exec", "--", "true"))
+    assert (done.code, done.err) == (0, "")
+    assert file.read_bytes() == b"nameserver 127.0.0.1\nnameserver 10.0.0.2\n# caf\xe9\n"
+
+
 def test_without_root_it_says_so(tmp_path: Path) -> None:
     """One sentence, exit code 2, and the command does not run."""
     if shutil.which("setpriv") is None:

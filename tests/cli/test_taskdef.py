@@ -101,6 +101,14 @@ def test_the_examples_have_the_container_that_is_printed(name: str) -> None:
     assert complaints(example) == ""
 
 
+def test_a_cluster_by_name_is_meant_in_every_partition() -> None:
+    """China's and GovCloud's, too."""
+    (condition,) = printed("policy", "--cluster", "us-gov-west-1/prod")["Statement"][0][
+        "Condition"
+    ].values()
+    assert condition == {"ecs:cluster": "arn:*:ecs:us-gov-west-1:*:cluster/prod"}
+
+
 def actions(policy: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for statement in policy["Statement"]:
