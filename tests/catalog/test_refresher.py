@@ -8,7 +8,7 @@ import pytest
 
 from discovery.catalog.catalog import Catalog
 from discovery.catalog.loads import UNUSED_S, Load
-from discovery.catalog.pace import EARLY_S
+from discovery.catalog.pace import EARLY_S, LONGEST_RETRY_S
 from discovery.catalog.refresher import HURRY_S, Refresher, Timing
 from discovery.errors import NotReady, SourceError, SourceUnreachable
 from discovery.events import Event, Listeners, Published, Refreshed, RefreshFailed
@@ -422,7 +422,7 @@ def test_failing_loads_back_off_and_heal() -> None:
         rig.refresher.load()
         pauses.append(due_in(rig) or 0)
     assert pauses == sorted(pauses)
-    assert pauses[-1] >= 8
+    assert pauses[-1] >= LONGEST_RETRY_S / 2
     source.say(observed(reading(service("web", 1))))
     rig.refresher.load()
     assert 9 <= (due_in(rig) or 0) <= 11
