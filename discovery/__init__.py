@@ -68,8 +68,9 @@ from discovery.model import (
     Service,
     Snapshot,
 )
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sources.base import FixedSource, Source, Wanted
+from discovery.written import Address, ClusterSettings
 
 if typing.TYPE_CHECKING:
     from discovery.client.transports import AsyncDiscoveryTransport, DiscoveryTransport

@@ -23,6 +23,7 @@ FLOORS = {
     "discovery.errors": 0,
     "discovery.events": 0,
     "discovery.settings": 0,
+    "discovery.written": 0,
     "discovery.documents": 0,
     "discovery.snapshots": 0,
     "discovery.secret": 0,

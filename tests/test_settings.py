@@ -5,7 +5,8 @@ import pytest
 from discovery import settings
 from discovery.errors import BadSetting
 from discovery.probe import Probe
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import Address, ClusterSettings, duration
 
 
 def test_defaults_need_no_layer() -> None:
@@ -37,7 +38,7 @@ CHINA = "arn:aws-cn:ecs:cn-north-1:123456789012:cluster/prod"
 )
 def test_durations_mean_what_they_say(written: object, seconds: float) -> None:
     """A duration is a number of seconds or has a unit."""
-    assert settings.duration(written) == seconds
+    assert duration(written) == seconds
 
 
 @pytest.mark.parametrize(

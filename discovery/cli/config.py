@@ -9,7 +9,8 @@ from discovery import documents
 from discovery.cli import options, output
 from discovery.cli.layers import Given
 from discovery.secret import Secret, without_password
-from discovery.settings import Address, ClusterSettings, declared, variable
+from discovery.settings import declared, variable
+from discovery.written import Address, ClusterSettings
 
 COLUMNS = ("SETTING", "VALUE", "FROM", "VARIABLE")
 

@@ -21,10 +21,10 @@ from discovery.errors import NotReady
 from discovery.events import Listeners
 from discovery.local.server import LocalECS
 from discovery.model import Endpoint, Snapshot
-from discovery.settings import ClusterSettings
 from discovery.sidecar import logs
 from discovery.sidecar.signals import Signals
 from discovery.sidecar.supervisor import Sidecar
+from discovery.written import ClusterSettings
 
 _INTERVAL_S = 5.0
 _LOOK_S = 0.2

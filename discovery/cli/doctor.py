@@ -14,7 +14,7 @@ from discovery.cli.finding import resolver_of
 from discovery.cli.findings import Finding
 from discovery.cli.layers import Given
 from discovery.errors import BadSetting, DiscoveryError
-from discovery.settings import duration
+from discovery.written import duration
 
 COLUMNS = ("CHECK", "STATE", "WHAT")
 

@@ -23,7 +23,8 @@ from discovery.errors import (
 )
 from discovery.model import Endpoint
 from discovery.secret import without_password
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import Address, ClusterSettings
 
 State = Literal["ok", "warning", "failed", "skipped"]
 SKEW_S = 60.0  # AWS refuses signatures at five minutes

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from discovery.errors import BadInput, BadSetting, SourceError
-from discovery.settings import ENVIRONMENT_PREFIX, HTTP_ADDRESS, Settings, from_environment, merge
+from discovery.settings import ENVIRONMENT_PREFIX, Settings, from_environment, merge
+from discovery.written import HTTP_ADDRESS
 
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 METADATA_VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"

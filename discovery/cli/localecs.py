@@ -12,8 +12,8 @@ from typing import Any
 from discovery.errors import BadSetting, DiscoveryError
 from discovery.local.errors import ApiError
 from discovery.local.server import LocalECS
-from discovery.settings import address
 from discovery.sidecar.listening import unusable
+from discovery.written import address
 
 LISTEN = "127.0.0.1:8054"
 _TARGET = "AmazonEC2ContainerServiceV20141113"

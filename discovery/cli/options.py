@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from discovery.cli.layers import CONFIG_VARIABLE, given
-from discovery.settings import boolean, declared, variable
+from discovery.settings import declared, variable
+from discovery.written import boolean
 
 Command = Callable[..., Any]
 FINDING = (

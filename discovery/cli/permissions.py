@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from discovery.ecs.queues import queue_of
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 
 Document = dict[str, Any]
 _VERSION = "2012-10-17"

@@ -9,7 +9,8 @@ from discovery.cli import options, output
 from discovery.cli.layers import Given
 from discovery.cli.permissions import policy, trust
 from discovery.errors import BadInput
-from discovery.settings import ClusterSettings, Settings, variable
+from discovery.settings import Settings, variable
+from discovery.written import ClusterSettings
 
 Document = dict[str, Any]
 _MEMORY_MIB = 128  # reserved; the README says what was measured

@@ -10,8 +10,9 @@ from discovery.client.own_zone import Placed
 from discovery.errors import BadSetting
 from discovery.events import Listeners
 from discovery.secret import without_password
-from discovery.settings import Settings, clusters
+from discovery.settings import Settings
 from discovery.sources.base import Source
+from discovery.written import clusters
 
 if TYPE_CHECKING:
     from discovery.sources.disk import Remembered

@@ -40,8 +40,9 @@ from discovery.model import Change, Endpoint, Identity, Service, Snapshot
 from discovery.names import parse
 from discovery.overrides.watch import ByHand
 from discovery.secret import without_password
-from discovery.settings import ClusterSettings, Settings, clusters
+from discovery.settings import Settings
 from discovery.sources.base import Hearing, Source
+from discovery.written import ClusterSettings, clusters
 
 _FRESH_INTERVALS = 3  # reads may fail for this many intervals before data counts as stale
 _MOST_REASONS = 5

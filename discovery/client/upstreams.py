@@ -30,7 +30,7 @@ from discovery.client.links import Lane, Link
 from discovery.client.resolver import Resolver
 from discovery.dns.sharing import hand_over, share
 from discovery.errors import DiscoveryError
-from discovery.settings import Address, Upstream
+from discovery.written import Address, Upstream
 
 _CONNECTED = Answered(200)
 _STOP_S = 5.0

@@ -31,8 +31,9 @@ from discovery.ecs.queues import queue_of
 from discovery.errors import BadSetting, SourceUnreachable
 from discovery.events import Listeners, Noticed
 from discovery.model import ClusterReading, Observation
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sources.base import Wanted
+from discovery.written import ClusterSettings
 
 PROMPT_S = 3.0  # how long one cluster that has been read waits for the others
 DEADLINE_S = 120.0  # how long a load waits at all, and an old reading stands for one under way

@@ -10,8 +10,8 @@ from starlette.types import ASGIApp
 
 from discovery.dns.sharing import hand_over, share
 from discovery.errors import AddressUnusable
-from discovery.settings import Address
 from discovery.sidecar.connections import Connection
+from discovery.written import Address
 
 _LAST_ANSWERS_S = 2
 _REASONS = {

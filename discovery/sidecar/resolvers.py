@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from discovery.dns.relay import nameservers
-from discovery.settings import Address, Forward
+from discovery.written import Address, Forward
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 Routes = dict[str, list[tuple[str, int]]]

@@ -17,7 +17,7 @@ from discovery.dns.server import DnsServer
 from discovery.dns.sharing import is_taken
 from discovery.errors import AddressUnusable
 from discovery.events import Listeners
-from discovery.settings import Address, Settings
+from discovery.settings import Settings
 from discovery.sidecar import descriptors, tracing
 from discovery.sidecar.access import age_and_index
 from discovery.sidecar.adapters.routes import Adapters
@@ -35,6 +35,7 @@ from discovery.sidecar.stalls import Stalls
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import Source
 from discovery.sources.secrets import revealed
+from discovery.written import Address
 
 # The DNS thread waits this long for each thread that computes; the default of 5 ms is felt.
 SWITCH_INTERVAL_S = 0.0001

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from discovery.client.resolver import Resolver
 from discovery.documents import Document
 from discovery.errors import BadInput, NotReady
-from discovery.settings import duration
+from discovery.written import duration
 
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 300.0

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 
-from discovery.settings import Address
+from discovery.written import Address
 from tests.change.callers import PlainCaller
 from tests.change.fleet import PORT
 from tests.change.stage import APP, Timing

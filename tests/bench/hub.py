@@ -24,9 +24,10 @@ from discovery.model import (
     Port,
     Service,
 )
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import Wanted
+from discovery.written import Address, ClusterSettings
 from tests.bench.results import Row, write_section
 
 INTERVAL_S = 10.0

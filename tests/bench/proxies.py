@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from discovery.client.upstreams import Upstreams
-from discovery.settings import Address, Upstream
+from discovery.written import Address, Upstream
 from tests.bench.echo import REQUEST, resolver_of, servers
 from tests.bench.results import Row
 

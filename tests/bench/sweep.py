@@ -20,7 +20,8 @@ import boto3
 
 from discovery.ecs.source import EcsSource
 from discovery.local.server import LocalECS
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 from tests.bench.results import write_section
 
 SIZES = (1_000, 10_000)

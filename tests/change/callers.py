@@ -19,7 +19,7 @@ import dnslib
 import httpx
 
 from discovery import DiscoveryTransport, Resolver
-from discovery.settings import Address
+from discovery.written import Address
 from tests.change.judging import Answer
 
 Call = Callable[[], str]

@@ -18,7 +18,8 @@ from discovery.balancing.round_robin import RoundRobin
 from discovery.client.upstreams import Upstreams
 from discovery.local.server import LocalECS
 from discovery.local.world import Pace
-from discovery.settings import Address, ClusterSettings, Settings, Upstream
+from discovery.settings import Settings
+from discovery.written import Address, ClusterSettings, Upstream
 from tests.change.callers import FAILURES, Call, DnsCaller, Load, PlainCaller, TransportCaller
 from tests.change.fleet import CLUSTER, Fleet, Shape, until
 from tests.change.judging import Answer, Life, Score, score

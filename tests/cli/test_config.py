@@ -11,7 +11,8 @@ import pytest
 
 from discovery.cli.layers import METADATA_VARIABLE, given
 from discovery.errors import SourceUnreachable
-from discovery.settings import ClusterSettings, declared
+from discovery.settings import declared
+from discovery.written import ClusterSettings
 from tests.cli.programs import run, said_in_one_sentence
 
 TASK = {

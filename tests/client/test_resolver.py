@@ -105,6 +105,15 @@ class TestEitherWay:
         resolver = make(FixedSource(observed(reading(WEB))))
         assert {call(resolver, "pick", "web") for _ in range(2)} == set(WEB.endpoints)
 
+    def test_however_a_name_is_written_it_has_one_pool(self, make: Make, call: Call) -> None:
+        """Of one tuple of endpoints, so that asking in turns is no change to the pool."""
+        resolver = make(FixedSource(observed(reading(service("web", 1, 2)))))
+        routes = [
+            call(resolver, "route", n) for n in ("web", "web.demo", "WEB", "web.ecs.internal")
+        ]
+        assert len({id(route.pool) for route in routes}) == 1
+        assert len({id(route.endpoints()) for route in routes}) == 1
+
     def test_nothing_to_pick_says_why(self, make: Make, call: Call) -> None:
         """The reasons of the exclusions, the most frequent first, with counts."""
         reasons = ["health check fails", "being placed", "health check fails"]

@@ -21,9 +21,10 @@ from discovery.client.lifetime import UpstreamLimits
 from discovery.client.upstreams import Upstreams
 from discovery.errors import AddressUnusable
 from discovery.model import Endpoint, Port, Service
-from discovery.settings import Address, Settings, Upstream
+from discovery.settings import Settings
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
+from discovery.written import Address, Upstream
 from tests.made import FakeClock, observed, reading
 
 TIMEOUT_S = 30.0

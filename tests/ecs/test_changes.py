@@ -15,7 +15,8 @@ from discovery.ecs.source import EcsSource
 from discovery.events import Event, Listeners, MessagesReceived, Noticed
 from discovery.local.server import LocalECS
 from discovery.model import Observation
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 
 PATIENCE_S = 30.0
 QUEUE = "events"

@@ -15,7 +15,8 @@ from discovery.ecs.parsing import Parser, ParserFactory
 from discovery.ecs.source import EcsSource
 from discovery.ecs.tasks import Seen, described, tasks_in
 from discovery.local.server import LocalECS
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 from tests.ecs.documents import binding, container, interface, model, task
 
 CREATED_S = 1_767_323_045.5

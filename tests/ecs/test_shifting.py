@@ -11,7 +11,8 @@ import pytest
 from discovery.ecs.source import EcsSource
 from discovery.local.server import LocalECS
 from discovery.model import Service
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 
 LONG_S = 30.0
 APP: Any = {"name": "app", "image": "nginx", "memory": 8, "portMappings": [{"containerPort": 80}]}

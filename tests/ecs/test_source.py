@@ -29,7 +29,8 @@ from discovery.errors import (
 from discovery.events import BudgetWaited, CallMade, Event, Listeners, Noticed
 from discovery.local.server import LocalECS
 from discovery.model import ClusterReading, Observation, Service
-from discovery.settings import ClusterSettings, Settings, clusters
+from discovery.settings import Settings
+from discovery.written import ClusterSettings, clusters
 
 CLUSTER_RESOURCES = (
     *("ListTasks", "DescribeTasks", "ListContainerInstances"),
@@ -618,7 +619,8 @@ class TestConduct:
         program = """
 import os, sys
 from discovery.ecs.source import EcsSource
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 
 source = EcsSource(Settings(clusters=(ClusterSettings("prod"),)))
 def found():
@@ -640,7 +642,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
         program = """
 import os, signal, threading
 from discovery.ecs.source import EcsSource
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 
 source = EcsSource(Settings(clusters=(ClusterSettings("prod"),)))
 source.load(None)
@@ -664,7 +667,8 @@ assert os.waitstatus_to_exitcode(status) == 0, status
 import threading, time
 from discovery.ecs.source import EcsSource
 from discovery.events import BudgetWaited, Listeners
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
 
 waits = threading.Event()
 listeners = Listeners(lambda e: waits.set() if isinstance(e, BudgetWaited) else None)

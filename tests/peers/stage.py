@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from discovery.local.server import LocalECS
-from discovery.settings import Address, ClusterSettings, Settings, Upstream
+from discovery.settings import Settings
 from discovery.sidecar.supervisor import Sidecar
+from discovery.written import Address, ClusterSettings, Upstream
 from tests.peers.fleet import Fleet
 from tests.peers.programs import until
 

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings
 from tests.peers.fleet import DEADLINE_S
 from tests.peers.programs import found, free_port, running, until, write_example
 from tests.sidecar.fleet import observed

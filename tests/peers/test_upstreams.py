@@ -19,7 +19,8 @@ import pytest
 
 from discovery import Resolver
 from discovery.client.upstreams import Upstreams
-from discovery.settings import Address, Settings, Upstream
+from discovery.settings import Settings
+from discovery.written import Address, Upstream
 from tests.peers.fleet import DEADLINE_S, LASTING_REDIS, REDIS, TASKS, WEB, Calls, Fleet, fleet_of
 
 TRIES = 4

@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 
 from discovery.client.resolver import Resolver
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.adapters.routes import Adapters
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
+from discovery.written import ClusterSettings
 from tests.sidecar.fleet import NOW
 
 SETTINGS = Settings(clusters=(ClusterSettings("prod"),))

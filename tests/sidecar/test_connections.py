@@ -12,12 +12,13 @@ from dataclasses import replace
 import pytest
 
 from discovery.client.resolver import Resolver
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.connections import Connection
 from discovery.sidecar.listening import HttpServer
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings
 from tests.sidecar.fleet import WEB, endpoint, observed
 
 TIMEOUT_S = 10.0

@@ -14,10 +14,11 @@ import httpx
 import pytest
 
 from discovery.model import Service
-from discovery.settings import Address, ClusterSettings, Forward, Settings
+from discovery.settings import Settings
 from discovery.sidecar.doh import MEDIA_TYPE, PATH
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings, Forward
 from tests.dns.resolvers import resolving, until
 from tests.sidecar.fleet import EMPTY, WEB, endpoint, observed
 

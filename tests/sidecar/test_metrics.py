@@ -32,11 +32,12 @@ from discovery.events import (
     RefreshFailed,
     Throttled,
 )
-from discovery.settings import Address, ClusterSettings, Settings, Upstream
+from discovery.settings import Settings
 from discovery.sidecar.metrics import MOST_REASONS, PREFIX, Metrics
 from discovery.sidecar.stalls import INTERPRETER, Stalls
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings, Upstream
 from tests.dns.resolvers import until
 from tests.made import FakeClock
 from tests.sidecar.fleet import EMPTY, WEB, endpoint, observed

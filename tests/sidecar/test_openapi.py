@@ -13,12 +13,13 @@ from schemathesis import Case, CheckFunction, SerializationContext
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import discovery
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.openapi import document
 from discovery.sidecar.openapi_schemas import SCHEMAS
 from discovery.sidecar.page import PATHS
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings
 from tests.peers.programs import until
 from tests.sidecar.fleet import EMPTY, TWO, WEB, observed
 

@@ -12,11 +12,12 @@ import pytest
 from discovery.errors import SourceUnreachable
 from discovery.model import Exclusion, Service
 from discovery.secret import secret
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.access import OPEN
 from discovery.sidecar.page import PATHS
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings
 from tests.dns.resolvers import until
 from tests.sidecar.browser import PROGRAM, Browser
 from tests.sidecar.fleet import EMPTY, TWO, WEB, endpoint, observed

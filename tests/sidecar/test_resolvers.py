@@ -10,10 +10,11 @@ import dns.message
 import pytest
 
 from discovery import settings
-from discovery.settings import Address, ClusterSettings, Forward, Settings
+from discovery.settings import Settings
 from discovery.sidecar.resolvers import Resolvers
 from discovery.sidecar.supervisor import Sidecar
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings, Forward
 from tests.dns.resolvers import resolving
 from tests.dns.test_forward import address_of
 from tests.dns.world import packet, question

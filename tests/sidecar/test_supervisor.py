@@ -21,12 +21,13 @@ from starlette.types import Receive, Scope, Send
 from discovery.client.resolver import Resolver
 from discovery.errors import AddressUnusable, SourceUnreachable
 from discovery.model import Observation, Service
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.listening import HttpServer
 from discovery.sidecar.supervisor import SWITCH_INTERVAL_S, Sidecar
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
+from discovery.written import Address, ClusterSettings
 from tests.sidecar.fleet import WEB, endpoint, observed
 
 ANY = Address("127.0.0.1", 0)

@@ -12,13 +12,14 @@ from random import Random
 from discovery.client.resolver import Resolver
 from discovery.model import ClusterReading, Observation, Service
 from discovery.secret import Secret
-from discovery.settings import Address, ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.feed import Feed
 from discovery.sidecar.listening import HttpServer
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
 from discovery.sources.hub import Following, HubSource
+from discovery.written import Address, ClusterSettings
 from tests.made import NOW, FakeClock
 
 TIMEOUT_S = 30.0

@@ -10,10 +10,11 @@ import pytest
 from discovery.ecs.source import EcsSource
 from discovery.local.server import LocalECS
 from discovery.model import ClusterReading, Service
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sources.base import FixedSource, Source
 from discovery.sources.disk import Disk, Remembered
 from discovery.sources.static import StaticSource
+from discovery.written import ClusterSettings
 from tests.made import observed, reading, service
 from tests.sources.hubs import Hub, following
 from tests.sources.stores import Fleet, serving

@@ -12,9 +12,10 @@ from discovery.client.opening import opened
 from discovery.errors import BadSetting, SourceUnreachable
 from discovery.events import Event, Listeners, Noticed
 from discovery.model import Endpoint, Observation, Placement, Service
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sources.base import FixedSource, Wanted
 from discovery.sources.fallback import SHARE, Fallback, Fleet, calls_of
+from discovery.written import ClusterSettings
 from tests.made import NOW, FakeClock, observed, reading, service
 
 LED = observed(reading(service("web", 1)))

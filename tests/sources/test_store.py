@@ -12,10 +12,11 @@ from discovery.client.opening import opened
 from discovery.errors import BadSetting, CredentialsMissing, SourceError, SourceUnreachable
 from discovery.events import Listeners
 from discovery.secret import Secret, without_password
-from discovery.settings import ClusterSettings, Settings
+from discovery.settings import Settings
 from discovery.sources import scripts
 from discovery.sources.fallback import Fallback
 from discovery.sources.store import Where, where
+from discovery.written import ClusterSettings
 from tests.made import service
 from tests.sources.hubs import until
 from tests.sources.stores import Fleet, Server, serving
