@@ -332,7 +332,7 @@ def test_a_bad_name_asks_nobody(make: Make) -> None:
 @pytest.mark.parametrize("source", ["ftp:x", "", "file:", "ecs:x"])
 def test_a_source_that_there_is_not_is_a_bad_setting(source: str) -> None:
     """The message says which there are."""
-    with pytest.raises(BadSetting, match=r"want ecs or file:PATH"):
+    with pytest.raises(BadSetting, match=r"want ecs, file:PATH"):
         Resolver(source=source)
 
 
