@@ -1,7 +1,7 @@
 """A pool: the endpoints of one service's port with their counters, and who serves among them.
 
-Rule 1: the pool is rebuilt when it is given other endpoints, when one is ejected or comes back, and
-while somebody starts slowly; between these, choosing reads tuples that do not change.
+Rule 1: the pool is rebuilt when it is given other endpoints or sides, when one is ejected or comes
+back, and while somebody starts slowly; between these, choosing reads tuples that do not change.
 Rule 2: counters survive from one snapshot to the next by the endpoint's identity and address.
 Rule 3: writing takes the lock that was handed in; choosing takes none, unless it has to rebuild.
 Rule 4: whoever was given a `Flight` ends it: `end` says how it went, `close` that its body is
@@ -11,7 +11,7 @@ since whoever reads one has none.
 """
 
 from bisect import bisect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -77,7 +77,8 @@ class Pool:
         self._client = f"{chance.random()}"
         self._endpoints: Sequence[Endpoint] | None = None
         self._known: dict[Identity, Member] = {}
-        self._policies: dict[str | None, Policy] = {}
+        self._sides: Mapping[Identity, str] = {}
+        self._policies: dict[tuple[str | None, str | None], Policy] = {}
         self._serving: tuple[Member, ...] = ()
         self._groups: _Sums = ((), ())
         self._until = inf
@@ -121,6 +122,17 @@ class Pool:
         """Take up these endpoints now, none too, for whoever looks at members without choosing."""
         if endpoints is not self._endpoints:
             self._update(endpoints, now)
+
+    def divide(self, sides: Mapping[Identity, str]) -> None:
+        """From now on each side gets the part of its endpoints' weights, however quick it is.
+
+        For deployments that shift traffic: with two choices by latency a side would get more or
+        less than is meant for it. None, or one, is the pool as a whole.
+        """
+        if sides != self._sides:
+            with self._lock:
+                self._sides = sides
+                self._until = -inf
 
     def board(self, member: Member, now: float) -> "Flight":
         """Count a request to this member as under way from `now` on."""
@@ -201,24 +213,46 @@ class Pool:
         return whole * max(_FIRST_PART, grown)
 
     def _grouped(self, members: tuple[Member, ...]) -> _Sums:
+        """By side first, whose parts are fixed, then by zone; latency decides within a group."""
+        if self._policy(None, None).by_key:
+            return (_Group(members, self._policy(None, None)),), (1.0,)
+        by_side: dict[str | None, list[Member]] = {}
+        for member in members:
+            by_side.setdefault(self._side(member), []).append(member)
+        found = [
+            (group, part * share)
+            for side, there in by_side.items()
+            if (part := self._part(side)) > 0 or len(by_side) == 1
+            for group, share in self._by_zone(side, there)
+        ]
+        return tuple(g for g, _ in found), tuple(accumulate(share for _, share in found))
+
+    def _side(self, member: Member) -> str | None:
+        return self._sides.get(member.endpoint.identity)
+
+    def _part(self, side: str | None) -> float:
+        """What is meant for a side, also while some of it are ejected or start slowly."""
+        return sum(m.endpoint.weight for m in self.members if self._side(m) == side)
+
+    def _by_zone(
+        self, side: str | None, members: Sequence[Member]
+    ) -> Iterator[tuple[_Group, float]]:
         own, most = self._balancing.zone, self._balancing.subset
-        if own is None or self._policy(None).by_key:
-            few = members if self._policy(None).by_key else subset(members, self._client, most)
-            return (_Group(few, self._policy(None)),), (1.0,)
+        if own is None:
+            yield _Group(subset(tuple(members), self._client, most), self._policy(side, None)), 1.0
+            return
         by_zone: dict[str, list[Member]] = {}
         for member in members:
             by_zone.setdefault(member.endpoint.zone or "", []).append(member)
         capacity = {zone: sum(m.weight for m in there) for zone, there in by_zone.items()}
-        shares = parts(capacity, own, dict(self._balancing.callers))
-        groups = tuple(
-            _Group(subset(by_zone[zone], self._client, most), self._policy(zone)) for zone in shares
-        )
-        return groups, tuple(accumulate(shares.values()))
+        for zone, share in parts(capacity, own, dict(self._balancing.callers)).items():
+            few = subset(by_zone[zone], self._client, most)
+            yield _Group(few, self._policy(side, zone)), share
 
-    def _policy(self, zone: str | None) -> Policy:
-        policy = self._policies.get(zone)
+    def _policy(self, side: str | None, zone: str | None) -> Policy:
+        policy = self._policies.get((side, zone))
         if policy is None:
-            policy = self._policies[zone] = self._make_policy(self._chance)
+            policy = self._policies[side, zone] = self._make_policy(self._chance)
         return policy
 
     def _trial(self, now: float, tried: Collection[Member], retriable: bool) -> Member | None:

@@ -22,7 +22,7 @@ from discovery.errors import (
     UnknownName,
     UnknownService,
 )
-from discovery.model import Cluster, Endpoint, Service, Snapshot
+from discovery.model import Cluster, Endpoint, Identity, Service, Snapshot
 from discovery.settings import Settings
 
 Clock = Callable[[], float]
@@ -44,6 +44,15 @@ class Found:
         if self._endpoints is None:
             self._endpoints = names.endpoints_at(self.service, self.name)
         return self._endpoints
+
+    @property
+    def sides(self) -> dict[Identity, str]:
+        """The revision of each endpoint while a deployment divides the traffic among several."""
+        placements = self.service.placements
+        if all(placement.revision is None for placement in placements.values()):
+            return {}
+        found = ((e.identity, placements.get(e.task_arn or "")) for e in self.endpoints())
+        return {i: p.revision for i, p in found if p is not None and p.revision is not None}
 
     @property
     def is_pending(self) -> bool:

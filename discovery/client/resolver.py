@@ -395,6 +395,7 @@ class Resolver:
         # After a fork the snapshot is another one, and so is everything that was found in it.
         if found.kept is None:
             found.kept = self._balancer.pool(found.pool)
+            found.kept.divide(found.sides)
         return found.kept
 
     def _route(self, found: Found, name: str, key: str | None) -> Route:

@@ -290,6 +290,78 @@ class TestZones:
             assert len(owners) == 1
 
 
+BLUE_GREEN = (*(endpoint(n, weight=10.0) for n in range(1, 9)), endpoint(9, weight=20.0))
+SIDES = {e.identity: "green" if n == 8 else "blue" for n, e in enumerate(BLUE_GREEN)}
+
+
+def green_part(it: Pool, seconds: int, took_s: Callable[[str], float]) -> float:
+    """The part of 100 requests a second that goes to the green side, which is 10.0.0.9."""
+    count = 0
+    for n in range(100 * seconds):
+        now = n / 100
+        member = it.choose(BLUE_GREEN, now)
+        host = member.endpoint.host
+        with it.board(member, now) as flight:
+            flight.end("answer", now + took_s(host))
+        count += host == "10.0.0.9"
+    return count / (100 * seconds)
+
+
+class TestSides:
+    """While a deployment shifts traffic, each revision gets its part."""
+
+    @pytest.mark.parametrize("slow_s", [0.001, 0.01, 0.1])
+    @pytest.mark.parametrize("zone", [None, "a"])
+    def test_a_side_gets_its_part_however_quick_it_is(
+        self, slow_s: float, zone: str | None
+    ) -> None:
+        """Latency decides within a side only."""
+        it = pool(Latency, Balancing(zone=zone))
+        it.divide(SIDES)
+        part = green_part(it, 40, lambda host: slow_s if host == "10.0.0.9" else 0.01)
+        assert part == pytest.approx(0.2, abs=0.02)
+
+    def test_without_sides_the_slower_one_gets_less(self) -> None:
+        """Or the test above would show nothing."""
+        it = pool(Latency)
+        part = green_part(it, 40, lambda host: 0.1 if host == "10.0.0.9" else 0.01)
+        assert part < 0.1
+
+    def test_a_side_that_starts_slowly_gets_its_part(self) -> None:
+        """The part is the deployment's to say."""
+        it = pool(Latency)
+        it.choose(BLUE_GREEN[:8], 0.0)
+        it.divide(SIDES)
+        part = green_part(it, 9, lambda host: 0.01)
+        assert part == pytest.approx(0.2, abs=0.05)
+
+    def test_a_side_whose_endpoints_are_all_ejected_gives_its_part_away(self) -> None:
+        """Its requests would fail."""
+        it = pool(Latency)
+        it.divide(SIDES)
+        it.choose(BLUE_GREEN, 0.0)
+        eject(it, BLUE_GREEN, "10.0.0.9", 0.0)
+        assert "10.0.0.9" not in hosts(it, BLUE_GREEN, 1.0)
+
+    def test_a_retry_may_go_to_the_other_side(self) -> None:
+        """When everything on one was tried."""
+        it = pool(Latency)
+        it.divide(SIDES)
+        it.choose(BLUE_GREEN, 0.0)
+        tried = [m for m in it.members if SIDES[m.endpoint.identity] == "green"]
+        for _ in range(100):
+            assert it.choose(BLUE_GREEN, 0.0, tried=tried) not in tried
+
+    def test_when_the_deployment_is_over_the_pool_is_one_again(self) -> None:
+        """From the next choice on."""
+        it = pool(Latency)
+        it.divide(SIDES)
+        green_part(it, 1, lambda host: 0.01)
+        it.divide({})
+        part = green_part(it, 40, lambda host: 0.1 if host == "10.0.0.9" else 0.01)
+        assert part < 0.1
+
+
 class TestSubsets:
     """A client's part of a large pool."""
 

@@ -140,7 +140,7 @@ def cases(silence: Callable[[list[str]], None] | None) -> Mapping[str, Case]:
     plain, bridge = Shape("awsvpc"), Shape("bridge")
     dying = Timing(interval_s=2.0, ttl_s=2, drain_s=0.0, slack_s=2.0, timeout_s=5.0)
     busy = replace(TIMING, rate=40.0)
-    shift: dict[str, Any] = {"window": 350, "tries": 1, "exact": False}
+    shift: dict[str, Any] = {"window": 350, "tries": 1}
     zone = scenarios.zone_lost(plain, 45.0)
     if silence is not None:
         zone = replace(zone, setting=replace(zone.setting, ecs={"silence": silence}))

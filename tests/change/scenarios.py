@@ -115,7 +115,6 @@ def shifting(
     tasks: int = 3,
     window: int = 300,
     tries: int = 6,
-    exact: bool = True,
     steps: Sequence[float] = (100.0,),
     **configuration: Any,
 ) -> Scenario:
@@ -145,7 +144,6 @@ def shifting(
         shape=shape,
         service={"deploymentConfiguration": wanted},
         pace=Pace(stage_s=0.1, period_scale=0.02),
-        exact=exact,
     )
     return Scenario(
         f"{strategy.lower().replace('_', '/')} deployment and its rollback", setting, act

@@ -23,7 +23,7 @@ from discovery.errors import (
     UnknownPort,
     UnknownService,
 )
-from discovery.model import Exclusion, Port, Service
+from discovery.model import Exclusion, Placement, Port, Service
 from discovery.settings import Settings
 from discovery.sources.base import FixedSource, Source
 from tests.made import (
@@ -653,3 +653,20 @@ def test_it_works_as_an_asynchronous_context(make: Make) -> None:
             return resolver
 
     assert "closed" in repr(asyncio.run(use()))
+
+
+def test_while_a_deployment_shifts_traffic_revisions_get_their_parts(make: Make) -> None:
+    """However many tasks each has, and whatever the latency."""
+    blue = tuple(endpoint(n, weight=10.0) for n in range(1, 9))
+    green = endpoint(9, weight=20.0)
+    placements = {str(e.task_arn): Placement(revision="1") for e in blue}
+    placements[str(green.task_arn)] = Placement(revision="2")
+    shifting = replace(WEB, endpoints=(*blue, green), placements=placements)
+    resolver = make(FixedSource(observed(reading(shifting))))
+    picked = []
+    for _ in range(1_000):
+        with resolver.lease("web") as leased:
+            picked.append(leased.host)
+        member = next(m for m in resolver.pools[0].members if m.endpoint == green)
+        member.sample(1.0, resolver.monotonic())  # it is a slow one
+    assert abs(picked.count(green.host) / len(picked) - 0.2) < 0.05

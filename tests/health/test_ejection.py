@@ -74,7 +74,6 @@ class TestInPart:
                 saw(standing, "answer" if n % 2 else "error", n / 20, among)
         assert all(standing.cause is None for standing in among)
 
-
     def test_what_all_shared_long_ago_is_no_excuse(self) -> None:
         """Others count by what they do now."""
         among = standings(4)
