@@ -5,6 +5,8 @@ import pytest
 from tests.bench.simulation import OURS, SCENARIOS, Measured
 
 SEED = 1
+# Tracing takes several times as long as the simulation, and the rooms have tests of their own.
+pytestmark = pytest.mark.no_cover
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
