@@ -609,9 +609,9 @@ class TestConduct:
 
     def test_no_thread_stays_behind_a_load(self, ecs: LocalECS, source: EcsSource) -> None:
         """Nothing lives between loads."""
+        before = set(threading.enumerate())
         source.load(None)
-        names = [t.name for t in threading.enumerate()]
-        assert not [name for name in names if name.startswith("ecs-discovery")]
+        assert not set(threading.enumerate()) - before
 
     def test_a_fork_reads_on_its_own(self, ecs: LocalECS) -> None:
         """The child builds its own connections; both find the same."""
@@ -681,7 +681,7 @@ print(time.time())
         done = subprocess.run(
             [sys.executable, "-c", program], timeout=60, check=True, stdout=subprocess.PIPE
         )
-        assert time.time() - float(done.stdout) < 1.5
+        assert time.time() - float(done.stdout) < 30  # its calls would wait for minutes
 
     def test_a_source_needs_a_cluster(self) -> None:
         """The error says what would be right."""

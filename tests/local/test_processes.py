@@ -310,11 +310,11 @@ def test_output_is_kept_where_wanted(tmp_path: Path) -> None:
 
 def test_slowly_booting_task_runs_before_it_listens(api: Api) -> None:
     """RUNNING with bindings, and refused until the boot is over."""
-    define(api, container={"dockerLabels": {"local.boot-seconds": "1.5"}})
+    define(api, container={"dockerLabels": {"local.boot-seconds": "8"}})
     task = settled(api, run(api))
     host, port = address(api, task), bindings(task)[0]["hostPort"]
     assert refused(host, port)
-    until(lambda: not refused(host, port), 30)
+    until(lambda: not refused(host, port), 60)
     assert page(host, port)["task"] == task["taskArn"].rsplit("/", 1)[-1]
 
 
@@ -328,4 +328,4 @@ def test_boot_may_be_slow_for_every_container(ecs: LocalECS, api: Api) -> None:
     api.ecs("StopTask", cluster="demo", task=arn)
     settled(api, arn, "STOPPED")
     task = settled(api, run(api))
-    assert not refused(address(api, task), bindings(task)[0]["hostPort"])
+    until(lambda: not refused(address(api, task), bindings(task)[0]["hostPort"]), 30)
