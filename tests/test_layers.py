@@ -49,6 +49,7 @@ FLOORS = {
     "discovery.catalog.guard": 1,
     "discovery.catalog.merging": 1,
     "discovery.catalog.pace": 1,
+    "discovery.catalog.schedule": 1,
     "discovery.overrides": 1,
     "discovery.overrides.watch": 2,
     "discovery.client": 4,

@@ -8,7 +8,6 @@ Rule 4: whatever a load raises, the thread lives on, and what was known goes on 
 
 import contextlib
 import logging
-import math
 import os
 import threading
 import time
@@ -24,7 +23,7 @@ from discovery.balancing.policy import Chance
 from discovery.catalog.catalog import Catalog
 from discovery.catalog.checks import Checks
 from discovery.catalog.loads import Demand, Key, Load
-from discovery.catalog.pace import EARLY_S, Pace
+from discovery.catalog.schedule import Schedule
 from discovery.errors import NotReady, SourceError
 from discovery.events import Listeners, Refreshed, RefreshFailed
 from discovery.model import ClusterReading, Observation, Snapshot
@@ -33,8 +32,6 @@ from discovery.sources.base import Source, Wanted
 
 _log = logging.getLogger("discovery")
 
-HURRY_S = 1.0  # the shortest pause between loads that hurried calls can bring about
-NEWS_S = 0.2  # the pause before news of the source: what comes together is taken in together
 NEGATIVES = 4_096  # bounds the negative answers that are kept
 
 Clock = Callable[[], float]
@@ -72,10 +69,7 @@ class Refresher:
         self._timing = timing
         self._listeners = listeners or Listeners()
         self._demand = Demand(whole or (by_hand is not None and by_hand.has_aliases))
-        self._pace = Pace(timing.interval_s)
-        self._due = timing.monotonic()
-        self._began = float("-inf")
-        self._is_failing = False  # the last load learned nothing
+        self._schedule = Schedule(timing.interval_s, timing.chance, timing.monotonic())
         self._sweep: Load | None = None  # the last load of whole clusters that ended
         self._closed = False
         self._renew()
@@ -89,8 +83,6 @@ class Refresher:
         self._thread: threading.Thread | None = None
         self._current: Load | None = None
         self._next = Load()
-        self._pending_at: float | None = None  # when to have the source read what it put off
-        self._has_news = False  # the source heard of something since it was last asked
         self._negative: TTLCache[Key, Load] = TTLCache(
             NEGATIVES, self._timing.negative_ttl_s, self._timing.monotonic
         )
@@ -160,7 +152,7 @@ class Refresher:
                 return None
             self._demand.ask(key)
             if self._demand.whole:
-                self._bring_forward()
+                self._schedule.hurry(self._timing.monotonic())
             load = self._next
         self._pokes.put(None)
         return load
@@ -174,7 +166,7 @@ class Refresher:
                 load = Load()
                 load.end(Observation(self._timing.clock()))
             load.everything = True
-            self._due = min(self._due, self._timing.monotonic())
+            self._schedule.at_once(self._timing.monotonic())
         self._pokes.put(None)
         return load
 
@@ -189,21 +181,19 @@ class Refresher:
             if self._demand.whole:
                 return
             self._demand.whole = True
-            self._due = self._timing.monotonic()
+            self._schedule.at_once(self._timing.monotonic())
         self._pokes.put(None)
 
     def hurry(self) -> None:
         """Load soon, because something looks wrong; calls in quick succession count once."""
         with self._lock:
-            self._bring_forward()
+            self._schedule.hurry(self._timing.monotonic())
         self._pokes.put(None)
 
     def news(self) -> None:
         """The source has heard of changes by itself: have it take them in, soon."""
         with self._lock:
-            self._has_news = True
-            soon = self._timing.monotonic() + NEWS_S
-            self._pending_at = min(self._pending_at or soon, soon)
+            self._schedule.hear(self._timing.monotonic())
         self._pokes.put(None)
 
     def load(self) -> Observation:
@@ -226,16 +216,14 @@ class Refresher:
         """Have the source read what its last load put off, as `load` does; nobody waits for it."""
         with self._lock:
             began = self._timing.monotonic()
-            self._pending_at, self._has_news = None, False
+            self._schedule.begin_pending()
         observation = self._asked(self._source.load_pending, self._source.labels)
         if self._checks is not None:
             self._checks.look_first(observation)
         doubted = self._catalog.publish(observation)
         with self._lock:
             ended = self._timing.monotonic()
-            self._plan_pending(observation, ended)
-            if doubted:
-                self._due = min(self._due, ended + EARLY_S)
+            self._schedule.end_pending(observation, bool(doubted), ended)
         self._tell(observation, ended - began)
         return observation
 
@@ -244,12 +232,11 @@ class Refresher:
         with self._lock:
             now = self._timing.monotonic()
             load, self._next = self._next, Load()
-            everything = load.everything or self._demand.whole or now >= self._due
+            everything = load.everything or self._demand.whole or self._schedule.is_due(now)
             unused = self._demand.drop_unused(now) if everything else frozenset()
             load.wanted = self._demand.take(everything)
-            self._current, self._began = load, now
-            if everything:
-                self._due = math.inf  # whoever hurries from here on wants another load
+            self._current = load
+            self._schedule.begin(now, everything)
             return load, everything, unused
 
     def _end(self, load: Load, observation: Observation, everything: bool, doubted: bool) -> float:
@@ -259,8 +246,7 @@ class Refresher:
             load.end(observation)
             self._demand.settle(load.wanted, self._catalog.snapshot, ended)
             self._remember(load)
-            self._plan(observation, everything, doubted, ended)
-            return ended - self._began
+            return self._schedule.end(observation, everything, doubted, ended)
 
     def _run(self) -> None:
         if self._by_hand is not None:
@@ -310,17 +296,15 @@ class Refresher:
         """Seconds until something is due; `None` while there is nothing to load."""
         with self._lock:
             load_in_s = self._load_in_s()
-            if load_in_s is None or self._pending_at is None:
-                return load_in_s
-            return min(load_in_s, max(0.0, self._pending_at - self._timing.monotonic()))
+            if load_in_s is None:
+                return None
+            return min(load_in_s, self._schedule.pending_in_s(self._timing.monotonic()))
 
     def _load_in_s(self) -> float | None:
         if self._demand.is_empty:
             return None
-        now = self._timing.monotonic()
-        if self._demand.is_urgent and not self._next.everything:
-            return max(0.0, self._began + HURRY_S - now) if self._is_failing else 0.0
-        return max(0.0, self._due - now)
+        is_urgent = self._demand.is_urgent and not self._next.everything
+        return self._schedule.load_in_s(self._timing.monotonic(), is_urgent)
 
     def _read(self, wanted: Wanted) -> Observation:
         if wanted is not None and not wanted:
@@ -339,27 +323,6 @@ class Refresher:
             failed = SourceError(f"the source failed: {type(exc).__name__}: {exc}")
         readings = tuple(ClusterReading(label, error=failed) for label in labels)
         return Observation(self._timing.clock(), readings)
-
-    def _plan(
-        self, observation: Observation, everything: bool, doubted: bool, ended: float
-    ) -> None:
-        pace = self._pace.after(observation, doubted, self._timing.chance)
-        self._is_failing = pace.failures > 0
-        if everything:
-            self._pace = pace
-        if everything or doubted:
-            self._due = min(self._due, ended + pace.pause_s)
-        # else only new names were read, and the others' turn comes when it would have come
-        self._plan_pending(observation, ended)
-
-    def _plan_pending(self, observation: Observation, ended: float) -> None:
-        self._pending_at = ended + EARLY_S if observation.pending else None
-        if self._has_news:
-            self._pending_at = ended + NEWS_S
-
-    def _bring_forward(self) -> None:
-        decent = max(self._timing.monotonic(), self._began + HURRY_S)
-        self._due = min(self._due, decent)
 
     def _remember(self, load: Load) -> None:
         if load.wanted is None:
@@ -385,7 +348,7 @@ class Refresher:
     def renew_after_fork(self) -> None:
         """In the child of a fork: there is no thread here, and locks may be held for ever."""
         self._renew()
-        self._due = min(self._due, self._timing.monotonic() + self._timing.interval_s)
+        self._schedule.renew_after_fork(self._timing.monotonic(), self._timing.interval_s)
         self._catalog.renew_after_fork()
         if self._checks is not None:
             self._checks.renew_after_fork()

@@ -9,7 +9,8 @@ import pytest
 from discovery.catalog.catalog import Catalog
 from discovery.catalog.loads import UNUSED_S, Load
 from discovery.catalog.pace import EARLY_S, LONGEST_RETRY_S
-from discovery.catalog.refresher import HURRY_S, Refresher, Timing
+from discovery.catalog.refresher import Refresher, Timing
+from discovery.catalog.schedule import HURRY_S
 from discovery.errors import NotReady, SourceError, SourceUnreachable
 from discovery.events import Event, Listeners, Published, Refreshed, RefreshFailed
 from discovery.model import Observation
