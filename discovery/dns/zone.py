@@ -20,6 +20,7 @@ NAMESERVER = (b"ns", b"dns")
 _NODE = b"node"
 _IN_CLUSTER = frozenset({_NODE, *PROTOCOLS})
 _OWN = frozenset({b"dns-version", NAMESERVER[-1]})
+_TWOFOLD = _IN_CLUSTER | _OWN  # mean something to the zone, even where a cluster is called so
 
 Labels = tuple[bytes, ...]
 
@@ -114,7 +115,7 @@ class Zone:
         default = self.snapshot.labels[0] if self.snapshot.clusters else ""
         if labels == zone:
             return self._labels_in(default) | _OWN | self._clusters.keys()
-        if len(above) != 1 or labels[1:] != zone or above[0] in _OWN or default == "":
+        if len(above) != 1 or labels[1:] != zone or above[0] in _TWOFOLD:
             return frozenset()
         cluster = self._clusters.get(above[0])
         if cluster is None or self.snapshot.alike(default, above[0].decode()):

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from discovery.dns import shortcuts as room
 from discovery.dns import wire
 from discovery.dns.responder import Responder
-from discovery.model import Snapshot
+from discovery.model import Cluster, Snapshot
 from tests.dns.test_responder import made, raw
-from tests.dns.world import NOW, SERVICES, SNAPSHOT, opt, packet, question, snapshot
+from tests.dns.world import CLUSTERS, NOW, SERVICES, SNAPSHOT, opt, packet, question, snapshot
 
 COOKIE = (wire.COOKIE, b"c" * 8)
 NAMES = [
@@ -59,6 +59,29 @@ def experienced() -> Responder:
             for extra, flags in FORMS:
                 raw(responder, packet(question(name, kind), *extra, flags=flags))
     return responder
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "kind"),
+    [
+        ("node", "ip-10-0-1-10.node.ecs.internal", wire.A),
+        ("_tcp", "_http._tcp.ecs.internal", wire.PTR),
+        ("_udp", "_services._dns-sd._udp.ecs.internal", wire.PTR),
+    ],
+)
+def test_a_cluster_called_as_a_part_of_the_zone_hides_nothing(
+    label: str, name: str, kind: int
+) -> None:
+    """An unknown name below it does not stand for those that the zone has there, too."""
+    known = snapshot(clusters=(*CLUSTERS, Cluster(label, NOW)))
+    responder = made()
+    assert (
+        dns.message.from_wire(
+            raw(responder, packet(question(f"nope.{label}.ecs.internal")), known)
+        ).rcode()
+        == wire.NXDOMAIN
+    )
+    assert dns.message.from_wire(raw(responder, packet(question(name, kind)), known)).answer
 
 
 @pytest.mark.parametrize("name", NAMES)
