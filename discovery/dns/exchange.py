@@ -16,6 +16,7 @@ from discovery.dns.upstreams import Address
 MAX_SOCKETS = 1_024
 _SHARE = 8  # of the descriptors that the process may have: others need some, too
 _LARGEST = 65_535
+_LARGEST_SCOPE = 0xFFFF_FFFF
 # What the system lacks at this end says nothing of the other one; EAGAIN: no port is free.
 _SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
 
@@ -51,7 +52,14 @@ async def exchanged(address: Address, sent: bytes, stream: bool) -> Relayed | No
 
 
 def _scope_id(scope: str) -> int:
-    return int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
+    """RFC 4007 §11.2: the number of an interface or its name."""
+    try:
+        found = int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
+    except ValueError:  # no name: it has a NUL, or thousands of digits
+        found = -1
+    if 0 <= found <= _LARGEST_SCOPE:
+        return found
+    raise OSError(errno.ENODEV, "no such interface")
 
 
 async def _datagram(sock: socket.socket, where: tuple[object, ...], sent: bytes) -> Relayed:
@@ -70,7 +78,7 @@ async def _streamed(sock: socket.socket, where: tuple[object, ...], sent: bytes)
     await loop.sock_connect(sock, where)
     await loop.sock_sendall(sock, len(sent).to_bytes(2, "big") + sent)
     size = int.from_bytes(await _exactly(sock, 2), "big")
-    return relay.read(await _exactly(sock, size), sent)
+    return relay.read(await _exactly(sock, size), sent, stream=True)
 
 
 async def _exactly(sock: socket.socket, size: int) -> bytes:

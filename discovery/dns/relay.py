@@ -1,12 +1,15 @@
 """What goes to an upstream resolver, and what of its reply goes to the client.
 
-Rule 1: a reply counts only if id and question are those that were sent, letter by letter; anything
-else could be forged. Rule 2: no pointer is followed; records are passed on as they came, behind the
-client's own question, which is as long as the one that was sent. Rule 3: TTLs count down here.
+Rule 1: a datagram counts only if id and question are those that were sent, letter by letter; all
+else could be forged. As there are resolvers that change the case, one who got the rest right is
+asked over TCP, where the connection shows who it is and the case counts for nothing. Rule 2: no
+pointer is followed; records are passed on as they came, behind the client's own question, which is
+as long as the one that was sent. Rule 3: TTLs count down here.
 """
 
 import ipaddress
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from discovery.dns import wire
@@ -14,10 +17,12 @@ from discovery.dns import wire
 MAX_LIFE_S, MAX_NEGATIVE_LIFE_S = 86_400, 900
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
+_TTL = struct.Struct("!I")
 _TTL_AT = 4  # within a record's fixed fields
 _SIZE_AFTER_TTL = 4
 _LARGEST_TTL = 0x7FFF_FFFF  # RFC 2181 §8: one above it is to be taken for 0
 _MINIMUM_SIZE = 4
+_PAIR_SIZE = 4  # type and class
 _FAILURES = (wire.FORMERR, wire.NOTIMP)
 
 Key = tuple[bytes, int, bool, bool]
@@ -49,7 +54,8 @@ class Relayed:
     """An upstream's reply. `records` follow the question, without the OPT; `ttls` are offsets.
 
     `life_s` is how long it may be remembered, 0 if not at all. A truncated one has the records that
-    the upstream sent, if any. `extended` is our reason (RFC 8914) for a failure.
+    the upstream sent, if any; over UDP it is no answer. `extended` is our reason (RFC 8914) for a
+    failure.
     """
 
     rcode: int
@@ -76,8 +82,8 @@ class Relayed:
             flags |= wire.TC
         records = bytearray(self.records[:end])
         for at in self.ttls[: sum(counts)]:
-            (ttl_s,) = struct.unpack_from("!I", records, at)
-            struct.pack_into("!I", records, at, max(0, _meant(ttl_s) - int(age_s)))
+            (ttl_s,) = _TTL.unpack_from(records, at)
+            _TTL.pack_into(records, at, max(0, _meant(ttl_s) - int(age_s)))
         answers, authority, additional = counts
         head = _HEADER.pack(query.id, flags, 1, answers, authority, additional + bool(opt))
         return head + query.question + records + opt
@@ -109,8 +115,11 @@ def _meant(ttl_s: int) -> int:
     return ttl_s if ttl_s <= _LARGEST_TTL else 0
 
 
-def read(octets: bytes, sent: bytes) -> Relayed | None:
-    """The reply to the query that was sent; `None` for what is none, or is not well-formed."""
+def read(octets: bytes, sent: bytes, stream: bool = False) -> Relayed | None:
+    """The reply to the query that was sent; `None` for what is none, or is not well-formed.
+
+    A datagram in which nothing but the case is wrong is taken for one that was cut off.
+    """
     if len(octets) < wire.HEADER_SIZE or octets[:2] != sent[:2]:
         return None
     _, flags, questions, answers, authority, additional = _HEADER.unpack_from(octets)
@@ -120,8 +129,10 @@ def read(octets: bytes, sent: bytes) -> Relayed | None:
     if not questions and rcode in _FAILURES and len(octets) == wire.HEADER_SIZE:
         return Relayed(rcode)
     end = _question_end(sent)
-    if questions != 1 or octets[wire.HEADER_SIZE : end] != sent[wire.HEADER_SIZE : end]:
+    if questions != 1 or _folded(octets, end) != _folded(sent, end):
         return None
+    if not stream and octets[wire.HEADER_SIZE : end] != sent[wire.HEADER_SIZE : end]:
+        return Relayed(wire.NOERROR, truncated=True)
     try:
         found = _records(octets, end, rcode, (answers, authority, additional))
     except (IndexError, struct.error):
@@ -136,18 +147,23 @@ def print_of(packet: bytes) -> bytes:
     return packet[:2] + packet[wire.HEADER_SIZE : _question_end(packet)]
 
 
+def _folded(packet: bytes, end: int) -> tuple[bytes, bytes]:
+    """The question that ends there, its name in lower case."""
+    return packet[wire.HEADER_SIZE : end - _PAIR_SIZE].lower(), packet[end - _PAIR_SIZE : end]
+
+
 def _question_end(sent: bytes) -> int:
     at = wire.HEADER_SIZE
     while sent[at]:
         at += 1 + sent[at]
-    return at + 5
+    return at + 1 + _PAIR_SIZE
 
 
 def _records(octets: bytes, start: int, rcode: int, counts: tuple[int, int, int]) -> Relayed | None:
     """Walk over all records: their TTLs, and where the OPT is."""
     ttls: list[int] = []
     life_s, at, end = MAX_LIFE_S, start, len(octets)
-    negative_life_s = 0
+    minima: dict[int, int] = {}  # of the SOAs, by where their TTLs are
     asked = int.from_bytes(octets[start - 4 : start - 2], "big")
     is_negative = rcode == wire.NXDOMAIN or asked != wire.ANY
     kept = [0, 0, 0]
@@ -171,16 +187,28 @@ def _records(octets: bytes, start: int, rcode: int, counts: tuple[int, int, int]
             # An alias alone says only where there is nothing of that type (RFC 2308 §2.2).
             is_negative &= section > 0 or kind != asked or rcode == wire.NXDOMAIN
             if kind == wire.SOA and section == 1 and size > _MINIMUM_SIZE:
-                minimum = int.from_bytes(octets[at - _MINIMUM_SIZE : at], "big")
-                negative_life_s = min(minimum, MAX_NEGATIVE_LIFE_S)
+                minima[ttls[-1]] = int.from_bytes(octets[at - _MINIMUM_SIZE : at], "big")
     if at != len(octets):
         return None
+    records = octets[start:end]
     if rcode not in (wire.NOERROR, wire.NXDOMAIN):
         life_s = 0
     elif is_negative or not kept[0]:
-        life_s = min(life_s, negative_life_s)
-    found = (kept[0], kept[1], kept[2])
-    return Relayed(rcode, found, octets[start:end], tuple(ttls), life_s)
+        life_s = min(life_s, *minima.values(), MAX_NEGATIVE_LIFE_S) if minima else 0
+        records = _negative(records, minima)
+    return Relayed(rcode, (kept[0], kept[1], kept[2]), records, tuple(ttls), life_s)
+
+
+def _negative(records: bytes, minima: Mapping[int, int]) -> bytes:
+    """The same, with each SOA's TTL no longer than the zone lets negative answers live.
+
+    RFC 2308 §5: the TTL of such a SOA is the smaller of its own and its last field.
+    """
+    out = bytearray(records)
+    for at, minimum in minima.items():
+        (ttl_s,) = _TTL.unpack_from(out, at)
+        _TTL.pack_into(out, at, min(_meant(ttl_s), minimum))
+    return bytes(out)
 
 
 def _owner_end(octets: bytes, start: int) -> int:

@@ -1,8 +1,9 @@
 """Packet in, packet out: reading, answering and packing, with what was packed before.
 
 Rule 1: one thread owns a responder; its caches need no lock. Snapshot, time and chance come in.
-Rule 2: caches are bounded, and what they hold is true: with a snapshot that says something else
-each answer is compared before it is used again, and each knows how long its freshness holds.
+Rule 2: caches are bounded, those of answers by `max_octets` in all, and what they hold is true:
+with a snapshot that says something else each answer is compared before it is used again, and each
+knows how long its freshness holds.
 Rule 3: orders change from answer to answer, for each name and type by itself, from a random start;
 a counter shared by all names would freeze the turn of names that are asked for in pairs.
 """
@@ -34,9 +35,9 @@ _MOST_EXTENDED = 64  # octets of an extended error
 # is told of what fits whole.
 _Key = tuple[bytes, int, int, bool]
 
-# The same with the identity of the records and the name's size instead of the name: many names may
-# have the records of one, as `x.prefer._zone.SERVICE` does for every x.
-_Records = tuple[int, int, int, int, bool]
+# The same with the records and the name's size instead of the name: many names may have the records
+# of one, as `x.prefer._zone.SERVICE` does for every x.
+_Records = tuple[tuple[bytes, ...], int, int, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Responder:
         stream: bool = False,
         ordering: Ordering = "balanced",
         forwards: Callable[[bytes], bool] | None = None,
+        max_octets: int = MAX_OCTETS,
     ) -> None:
         self._apex = apex
         self._identity = identity
@@ -90,6 +92,7 @@ class Responder:
         self._stream = stream
         self._ordering = ordering
         self._forwards = forwards
+        self._max_octets = max_octets
         self._flags = wire.RA if forwards else 0
         self._zone = Zone(Snapshot(), apex)
         self._now = 0.0
@@ -98,6 +101,7 @@ class Responder:
         self._negatives: dict[_Key, Packed] = {}
         self._by_records: dict[_Records, Packed] = {}
         self._octets = 0
+        self._octets_before = 0
         self.shortcuts = Shortcuts(jar)
         self.tally = Tally()
 
@@ -200,9 +204,10 @@ class Responder:
         if packed is not None and now < packed.answer.until and key not in self._before:
             return packed
         answer = answers.answer(self._zone, query.name, query.type, now)
-        self._before.pop(key, None)
+        dropped = self._before.pop(key, None)
+        self._octets_before -= dropped.octets if dropped else 0
         if packed is None or not packed.renewed(answer):
-            records = id(answer.data), len(query.name), query.type, room, query.edns is not None
+            records = answer.data, len(query.name), query.type, room, query.edns is not None
             other = self._by_records.get(records)
             if other is not None and other.renewed(answer):
                 return other
@@ -222,7 +227,8 @@ class Responder:
             return
         replaced = self._answers.get(key)
         self._octets += packed.octets - (replaced.octets if replaced else 0)
-        if len(self._answers) >= MAX_ANSWERS or self._octets > MAX_OCTETS:
+        octets = self._octets + self._octets_before
+        if len(self._answers) >= MAX_ANSWERS or octets > self._max_octets:
             self._forget()
             self._octets = packed.octets
         self._answers[key] = packed
@@ -231,9 +237,9 @@ class Responder:
         before = self._zone
         self._zone = Zone(snapshot, self._apex, before)
         if not self._zone.says_the_same_as(before):
-            packed = self._answers
+            packed, octets = self._answers, self._octets
             self._forget()
-            self._before = packed
+            self._before, self._octets_before = packed, octets
 
     def _forget(self) -> None:
         self.shortcuts.forget()
@@ -241,7 +247,7 @@ class Responder:
         self._answers = {}
         self._negatives = {}
         self._by_records = {}
-        self._octets = 0
+        self._octets = self._octets_before = 0
 
     def _own_answer(self, query: wire.Query) -> Answer | None:
         """What is answered without the zone: nothing asked, other classes, who the server is."""

@@ -14,6 +14,7 @@ DEADLINE_S = 4.5  # clients wait for five seconds
 LONGEST_FAILURE_S = 30  # RFC 9520 §3.2 allows five minutes, and demands one second at least
 _FIRST_ATTEMPT_S = 0.8
 _ROUNDS = 3
+_MOST_A_ROUND = 3  # silent ones; as many resolvers as the C library asks
 _FAILURES_TO_REST = 2
 _FIRST_REST_S, _LONGEST_REST_S = 1.0, 30.0
 _PATIENCE_S = 0.5  # silence for so long is a failure even if we had to give up earlier
@@ -107,18 +108,21 @@ def conversation(upstreams: Sequence[Upstream], clock: Callable[[], float]) -> C
 
     Send the reply to each attempt, `None` without one. Whoever refused is not asked again; whoever
     was silent is asked over TCP, then over UDP once more: three times, as RFC 9520 §3.1 allows.
-    Who rests is looked at before each attempt: others learn meanwhile.
+    Who rests is looked at before each attempt: others learn meanwhile. A round waits for no more
+    than three, so that each has time to answer; who was silent twice rests, and others have a turn.
     """
     refusals: dict[Upstream, Relayed] = {}
-    for turn, timeout_s in enumerate(_timeouts_s(len(upstreams))):
+    for turn, timeout_s in enumerate(_timeouts_s(min(len(upstreams), _MOST_A_ROUND))):
         left = [upstream for upstream in upstreams if upstream not in refusals]
-        while left:
+        waits = _MOST_A_ROUND
+        while left and waits:
             now = clock()
             upstream = min(left, key=lambda one: one.rests(now))
             left.remove(upstream)
             stream = (turn == 1) is not upstream.prefers_streams(now)
             reply = yield from _asked(upstream, stream, timeout_s, now)
             if reply is None:
+                waits -= 1
                 continue
             if turn == 1 or not stream:
                 upstream.answered(stream, clock())

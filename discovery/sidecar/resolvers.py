@@ -17,6 +17,7 @@ from discovery.written import Address, Forward
 RESOLV_CONF = Path("/etc/resolv.conf")
 Routes = dict[str, list[tuple[str, int]]]
 _DNS_PORT = 53
+_LOOPBACK = ("127.0.0.1", "::1")
 _log = logging.getLogger("discovery.dns")
 
 
@@ -72,6 +73,10 @@ def _is_own(address: Address, own: Address) -> bool:
         theirs = theirs.ipv4_mapped
     if not ours.is_unspecified:
         return ours == theirs
+    if theirs.is_loopback and str(theirs) not in _LOOPBACK:
+        # Whoever lists such an address has a resolver there, as Docker has at 127.0.0.11, where a
+        # packet filter takes queries to it. A loop would be noticed as soon as a query comes back.
+        return False
     return (ours.version == theirs.version or ours.version == 6) and _is_here(str(theirs))
 
 

@@ -109,15 +109,13 @@ def test_ids_ports_and_cases_differ_from_query_to_query() -> None:
 
 
 def test_answers_for_something_else_are_passed_over() -> None:
-    """Wrong id, name or case, no reply, broken: the right one counts, which is the last."""
+    """Wrong id or name, no reply, broken: the right one counts, which is the last."""
 
     def says(query: dns.message.Message, _: bool) -> list[bytes]:
         right = told(query, f"{query.question[0].name} 60 A 192.0.2.1")
         evil = told(query, f"{query.question[0].name} 60 A 192.0.2.66")
-        end = evil.index(b"\0", 12)
         return [
             bytes((evil[0] ^ 1,)) + evil[1:],
-            evil[:12] + evil[12:end].swapcase() + evil[end:],
             evil[:13] + bytes((evil[13] ^ 1,)) + evil[14:],
             evil[:2] + b"\1" + evil[3:],
             evil[:-3],
@@ -129,6 +127,21 @@ def test_answers_for_something_else_are_passed_over() -> None:
         reply = ask(server, packet(question("www.exAmple.com")))
         assert "192.0.2.1" in str(reply.answer[0])
         assert len(upstream.asked) == 1
+
+
+def test_a_resolver_that_changes_the_case_is_believed_over_tcp() -> None:
+    """At once, since nobody is silent; what comes over UDP in another case could be forged."""
+
+    def says(query: dns.message.Message, over_tcp: bool) -> list[bytes]:
+        name, last = query.question[0].name, 1 if over_tcp else 66
+        octets = told(query, f"{name} 60 A 192.0.2.{last}")
+        end = octets.index(b"\0", 12)
+        return [octets[:12] + octets[12:end].swapcase() + octets[end:]]
+
+    with resolving(says) as upstream, forwarding(upstream.address) as server:
+        reply = ask(server, packet(question("www.exAmple.com")))
+        assert "192.0.2.1" in str(reply.answer[0])
+        assert len(upstream.asked) == 2
 
 
 def test_replies_are_remembered_and_their_ttls_count_down() -> None:

@@ -260,13 +260,17 @@ def test_a_list_that_cannot_be_looked_up_changes_nothing(
     assert "could not be looked up again" in caplog.text
 
 
-def test_an_interface_that_is_not_there_is_the_resolvers_failure() -> None:
+@pytest.mark.parametrize("scope", ["none0", "4294967296", "9" * 5_000, "a\0b"])
+def test_an_interface_that_is_not_there_is_the_resolvers_failure(
+    scope: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """An address with a scope that this machine does not have: the next one is asked."""
     with (
         resolving(address_of) as good,
-        forwarding(("fe80::1%none0", 53), good.address) as server,
+        forwarding((f"fe80::1%{scope}", 53), good.address) as server,
     ):
         assert ask(server).answer
+    assert not caplog.records
 
 
 def test_a_reply_for_a_client_that_has_gone_harms_nobody() -> None:

@@ -69,6 +69,27 @@ def test_what_is_not_well_formed_is_none(octets: bytes) -> None:
     assert relay.read(octets, SENT) is None
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["udp", "tcp"])
+def test_the_case_counts_in_datagrams_only(stream: bool) -> None:
+    """A datagram that got only the case wrong is no answer, but tells to ask over TCP."""
+    octets = reply(GOOD)
+    other = octets[:12] + octets[12:25].swapcase() + octets[25:]
+    found = relay.read(other, SENT, stream)
+    assert found is not None
+    assert (found.truncated, found.records) == ((False, GOOD) if stream else (True, b""))
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["udp", "tcp"])
+def test_a_type_or_class_is_no_matter_of_case(stream: bool) -> None:
+    """Type 65 is no lower case of type 97."""
+    key = (KEY[0], ord("A"), False, False)
+    sent = relay.query_for(key, 0x1234, 0, False)
+    octets = sent[:2] + b"\x81\x80" + sent[4:]
+    assert relay.read(octets, sent, stream)
+    at = len(octets) - 3
+    assert relay.read(octets[:at] + b"a" + octets[at + 1 :], sent, stream) is None
+
+
 def test_an_opt_is_taken_out_with_all_that_follows() -> None:
     """Its high bits of the response code count; what is before it stays."""
     opt = b"\0" + struct.pack("!HHIH", wire.OPT, 1_232, 1 << 24, 0)
@@ -185,6 +206,29 @@ def test_replies_live_as_long_as_each_of_their_records(octets: bytes, life_s: in
     found = relay.read(octets, SENT)
     assert found is not None
     assert found.life_s == life_s
+
+
+@pytest.mark.parametrize(
+    ("soa", "told_s"),
+    [(SOA_OF_20, 17), (SOA_OF_20[:8] + b"\x05" + SOA_OF_20[9:], 2)],
+    ids=["last field", "own TTL"],
+)
+@pytest.mark.parametrize("flags", [0x8180, 0x8183], ids=["no data", "no name"])
+def test_a_negative_answer_carries_the_time_that_it_lives(
+    soa: bytes, told_s: int, flags: int
+) -> None:
+    """RFC 2308 §5: the smaller of the SOA's TTL and its last field, counted down."""
+    found = relay.read(reply(soa, (0, 1, 0), flags), SENT)
+    assert found is not None
+    octets = found.message(wire.read(packet(question("www.example"))), 3.0, 512, b"")
+    assert dns.message.from_wire(octets).authority[0].ttl == told_s
+
+
+def test_the_soa_of_a_positive_answer_is_left_alone() -> None:
+    """It is a record like others."""
+    found = relay.read(reply(GOOD + SOA_OF_20, (1, 1, 0)), SENT)
+    assert found is not None
+    assert found.records == GOOD + SOA_OF_20
 
 
 def test_a_ttl_above_the_largest_is_zero() -> None:

@@ -34,12 +34,18 @@ SRV = question("_http._tcp.orders.ecs.internal", wire.SRV)
 PLAIN = packet(SRV, opt())
 
 
-def made(stream: bool = False, seed: int = 1, ordering: Ordering = "balanced") -> Responder:
+def made(
+    stream: bool = False,
+    seed: int = 1,
+    ordering: Ordering = "balanced",
+    max_octets: int = room.MAX_OCTETS,
+) -> Responder:
     """A responder with nothing remembered."""
     return Responder(
         *(APEX, Identity(nsid=b"here"), Cookies(bytes(16)), Random(seed).randrange),
         stream=stream,
         ordering=ordering,
+        max_octets=max_octets,
     )
 
 
@@ -197,6 +203,17 @@ def test_sizes_and_cases_of_one_question_do_not_fill_the_memory() -> None:
         text = "".join(c.upper() if n >> at & 1 else c for at, c in enumerate("abcdefghijk"))
         raw(responder, packet(question(f"{text}.ecs.internal")))
     assert len(responder.shortcuts.ready) < 1_000
+
+
+def test_a_change_does_not_double_the_memory() -> None:
+    """What was packed for the snapshot before counts, too, until it is used or dropped."""
+    limit = 200_000
+    responder = made(max_octets=limit)
+    for known in (HUNDRED, snapshot(many(100)), HUNDRED):
+        for size in range(512, 1_233, 40):
+            raw(responder, packet(MANY, opt(size=size)), known)
+        kept = {id(p): p for p in (*responder._answers.values(), *responder._before.values())}
+        assert 0 < sum(packed.octets for packed in kept.values()) <= limit
 
 
 HUNDRED = snapshot(many(100), ORDERS)

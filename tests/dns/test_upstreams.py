@@ -48,9 +48,35 @@ def test_the_silent_are_asked_over_tcp_then_once_more() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_all_attempts_fit_into_the_deadline(count: int) -> None:
-    """However many resolvers there are, each gets its turns before clients give up."""
+    """However many resolvers there are, clients have not given up yet."""
     made, _ = talk(named(*map(str, range(count))), lambda _: None)
     assert sum(attempt.timeout_s for attempt in made) == pytest.approx(upstreams.DEADLINE_S)
+
+
+def test_each_of_many_has_time_to_answer() -> None:
+    """A name that nobody has asked for yet takes a resolver a few hundred milliseconds."""
+    made, _ = talk(named(*map(str, range(10))), lambda _: None)
+    assert min(attempt.timeout_s for attempt in made) >= 0.5
+
+
+def test_many_have_their_turn_when_the_first_are_dead() -> None:
+    """Three were silent over UDP and TCP and rest: the last round asks three others."""
+    several = named(*"abcdef")
+
+    def says(attempt: Attempt) -> Relayed | None:
+        attempt.upstream.ended(False, 0.0)
+        return FINE if attempt.upstream is several[5] else None
+
+    made, reply = talk(several, says)
+    assert "".join(name for name, _ in ways(made)) == "abcabcdef"
+    assert reply is FINE
+
+
+def test_of_many_who_refuse_all_are_asked() -> None:
+    """That costs no time."""
+    several = named(*map(str, range(10)))
+    made, reply = talk(several, lambda one: FINE if one.upstream is several[9] else REFUSED)
+    assert (len(made), reply) == (10, FINE)
 
 
 def test_whoever_refused_is_not_asked_again() -> None:

@@ -84,7 +84,10 @@ def test_no_other_resolver_means_no_route(tmp_path: Path) -> None:
     ("own", "listed", "is_ours"),
     [
         ("127.0.0.1", "::ffff:127.0.0.1", True),
-        ("0.0.0.0", "127.9.9.9", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "127.0.0.11", False),
+        ("::", "::ffff:127.0.0.11", False),
+        ("::", "::1", True),
         ("0.0.0.0", "192.0.2.1", False),
         ("0.0.0.0", "2001:db8::1", False),
         ("::", "127.0.0.1", True),
@@ -95,7 +98,10 @@ def test_no_other_resolver_means_no_route(tmp_path: Path) -> None:
 def test_we_are_known_by_every_address_of_ours(
     own: str, listed: str, is_ours: bool, tmp_path: Path
 ) -> None:
-    """Where we listen on all of them, each address of this machine is ours, and no other one."""
+    """Where we listen on all of them, each address of this machine is ours, and no other one.
+
+    Docker's resolver is at 127.0.0.11, to which a socket can be bound nevertheless.
+    """
     path = tmp_path / "resolv.conf"
     path.write_text(f"nameserver {listed}\nnameserver 192.0.2.9\n")
     found = Resolvers((Forward("", None),), Address(own, 53), path)()
