@@ -1,5 +1,6 @@
 """Service discovery and load balancing on AWS ECS: service names to host IPs and mapped ports."""
 
+import importlib
 import logging
 import typing
 
@@ -45,6 +46,7 @@ from discovery.errors import (
     UnknownService,
 )
 from discovery.events import (
+    Attempted,
     BudgetWaited,
     CallMade,
     Event,
@@ -74,6 +76,7 @@ from discovery.written import Address, ClusterSettings
 
 if typing.TYPE_CHECKING:
     from discovery.client.transports import AsyncDiscoveryTransport, DiscoveryTransport
+    from discovery.tracing import Spans
 
 __version__ = "0.1.0"
 
@@ -83,6 +86,7 @@ __all__ = [
     "AddressUnusable",
     "AmbiguousPort",
     "AsyncDiscoveryTransport",
+    "Attempted",
     "AttemptsFailed",
     "BadInput",
     "BadName",
@@ -137,6 +141,7 @@ __all__ = [
     "SourceMalformed",
     "SourceThrottled",
     "SourceUnreachable",
+    "Spans",
     "Throttled",
     "Unauthorized",
     "UnknownName",
@@ -148,16 +153,18 @@ __all__ = [
     "__version__",
 ]
 
-_TRANSPORTS = frozenset({"AsyncDiscoveryTransport", "DiscoveryTransport"})
+_LATER = {
+    "AsyncDiscoveryTransport": "discovery.client.transports",
+    "DiscoveryTransport": "discovery.client.transports",
+    "Spans": "discovery.tracing",
+}
 
 
 def __getattr__(name: str) -> object:
-    """The transports bring httpx along, so they are loaded when they are asked for."""
-    if name not in _TRANSPORTS:
+    """What brings a library along, or hardly anybody needs, is loaded when it is asked for."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from discovery.client import transports
-
-    found: object = getattr(transports, name)
+    found: object = getattr(importlib.import_module(_LATER[name]), name)
     globals()[name] = found
     return found
 

@@ -110,6 +110,27 @@ class Checked:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """A transport's attempt of a request ended, `seconds` after it began.
+
+    The headers of an answer came with `status`; or none did, and `error` says in a word why.
+    `resend` counts the attempts of that request before this one. `url` is the one asked for,
+    without user, query and fragment, where secrets may be; `host` and `port` are the endpoint's.
+    """
+
+    method: str
+    url: str
+    service: str
+    host: str
+    port: int
+    task_arn: str | None
+    resend: int
+    seconds: float
+    status: int | None = None
+    error: str | None = None
+
+
 Event = (
     CallMade
     | BudgetWaited
@@ -121,6 +142,7 @@ Event = (
     | MessagesReceived
     | QueryDropped
     | Checked
+    | Attempted
 )
 Listener = Callable[[Event], None]
 
@@ -130,6 +152,11 @@ class Listeners:
 
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
+
+    @property
+    def anybody(self) -> bool:
+        """Whether anybody listens; what happens at every request is told only then."""
+        return bool(self._listeners)
 
     def subscribe(self, listener: Listener) -> None:
         """Have `listener` told of every event from now on."""

@@ -146,6 +146,9 @@ Reply = Result | Raced | None
 Attempting = Generator[Send | Pause, Reply, tuple[Tried, ...]]
 
 
+# Told of each attempt: the endpoint, what came of it (`None`: it was broken off), and in how long.
+Tell = Callable[[Endpoint, Result | None, float], None]
+
 # Told of each endpoint that could not be connected to, and how that went.
 Missed = Callable[[Endpoint, Outcome], None]
 
@@ -178,8 +181,14 @@ class Route:
         return self.clock() - self.pool.answered_at < within_s
 
 
-def attempts(route: Route, ask: Ask, retrying: Retrying, pace: Pace | None = None) -> Attempting:
-    """Attempt a request; with a `pace`, hedged where that is safe.
+def attempts(
+    route: Route,
+    ask: Ask,
+    retrying: Retrying,
+    pace: Pace | None = None,
+    tell: Tell | None = None,
+) -> Attempting:
+    """Attempt a request; with a `pace`, hedged where that is safe; with `tell`, not in silence.
 
     Raises `DeadlinePassed`, or what `route.endpoints` raises, where nothing was attempted yet.
     """
@@ -203,7 +212,7 @@ def attempts(route: Route, ask: Ask, retrying: Retrying, pace: Pace | None = Non
             flight.close()
         flights = [route.board(known, members, again and left > 0)]
         hedge = _hedge(route, known, members, flights, pace) if again and left > 0 else None
-        came = yield from _flown(flights, Send(flights[0], ask.ends_at, hedge), route, pace)
+        came = yield from _flown(flights, Send(flights[0], ask.ends_at, hedge), route, pace, tell)
         flight, result = came[-1]
         members += [each.member for each, _ in came]
         tried += [Tried(each.member.endpoint, _words(of_it)) for each, of_it in came]
@@ -260,12 +269,12 @@ def _hedge(
 
 
 def _flown(
-    flights: list[Flight], send: Send, route: Route, pace: Pace | None
+    flights: list[Flight], send: Send, route: Route, pace: Pace | None, tell: Tell | None
 ) -> Generator[Send | Pause, Reply, tuple[tuple[Flight, Result], ...]]:
     try:
         reply = yield send
     except BaseException:
-        _abandon(flights, route.clock(), pace)
+        _abandon(flights, route.clock(), pace, tell)
         raise
     assert reply is not None
     came = reply.results if isinstance(reply, Raced) else ((send.flight, reply),)
@@ -274,22 +283,26 @@ def _flown(
         if pace is not None and isinstance(result, Answered):
             pace.note(now - flight.began_at)
         flight.end(result.outcome, now)
+        if tell is not None:
+            tell(flight.member.endpoint, result, now - flight.began_at)
         if isinstance(result, Failed) or flight is not came[-1][0]:
             flight.close()
         if result.outcome in UNREACHABLE:
             route.missed(flight.member.endpoint, result.outcome)
     if len(flights) > 1:
         ended = [flight for flight, _ in came]
-        _abandon([flight for flight in flights if flight not in ended], now, pace)
+        _abandon([flight for flight in flights if flight not in ended], now, pace, tell)
     return came
 
 
-def _abandon(flights: Collection[Flight], now: float, pace: Pace | None) -> None:
+def _abandon(flights: Collection[Flight], now: float, pace: Pace | None, tell: Tell | None) -> None:
     """Break off: that they took so long is known, and nothing more."""
     for flight in flights:
         if pace is not None:
             pace.note(now - flight.began_at)
         flight.end("abandoned", now)
+        if tell is not None:
+            tell(flight.member.endpoint, None, now - flight.began_at)
         flight.close()
 
 

@@ -91,6 +91,7 @@ class Resolver:
         known = remembered(source, self._title, settings, listeners, clock) if whole else None
         source, spread = placed(known or source, settings, balancing)
         self._zone = settings.zone
+        self.listeners = listeners
         self._clock = clock
         self._random = random or Random()
         self._bell = Bell(monotonic)

@@ -38,6 +38,7 @@ from discovery.client.inners import Inners
 from discovery.client.kits import CONNECT_S, Kit, Left, answered, kit_of
 from discovery.client.pace import Hedging, Pace
 from discovery.client.resolver import Resolver
+from discovery.client.telling import telling
 from discovery.client.urls import name_in
 from discovery.errors import AttemptsFailed, DiscoveryError
 
@@ -165,7 +166,8 @@ class DiscoveryTransport(_Transport, httpx.BaseTransport):
             route = self._resolver.route(name, timeout_s=call.left and call.left())
             _close_all(use.unused(route.pool))
             ask = use.kit.ask(request, ends_at)
-            return self._drive(attempts(route, ask, self._retrying), call)
+            tell = telling(request, self._resolver.listeners)
+            return self._drive(attempts(route, ask, self._retrying, tell=tell), call)
         except DiscoveryError as error:
             raise call.raised(error) from error
 
@@ -237,7 +239,8 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
             if unused := use.unused(route.pool):
                 await self._closed(unused)
             ask = use.kit.ask(request, ends_at)
-            flow = attempts(route, ask, self._retrying, self._pace(route.pool))
+            tell = telling(request, self._resolver.listeners)
+            flow = attempts(route, ask, self._retrying, self._pace(route.pool), tell)
             return await self._drive(flow, call)
         except DiscoveryError as error:
             raise call.raised(error) from error

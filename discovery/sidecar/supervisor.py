@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from discovery import tracing
 from discovery.client.resolver import Resolver
 from discovery.client.upstreams import Upstreams
 from discovery.dns.server import DnsServer
@@ -18,7 +19,7 @@ from discovery.dns.sharing import is_taken
 from discovery.errors import AddressUnusable
 from discovery.events import Listeners
 from discovery.settings import Settings
-from discovery.sidecar import descriptors, tracing
+from discovery.sidecar import descriptors
 from discovery.sidecar.access import age_and_index
 from discovery.sidecar.adapters.routes import Adapters
 from discovery.sidecar.app import Answers, application
@@ -62,7 +63,7 @@ class Sidecar:
         listeners = listeners or Listeners()
         self._settings = settings
         self._draining = False
-        self._spans = tracing.spans() if settings.traces else None
+        self._spans = tracing.Exported() if settings.traces else None
         if self._spans is not None:
             listeners.subscribe(self._spans)
         self._garbage = Garbage()
