@@ -148,7 +148,12 @@ def _differences(old: Endpoint, new: Endpoint) -> Iterator[str]:
     for member in _COMPARED:
         was, now = getattr(old, member), getattr(new, member)
         if was != now:
-            yield "labels" if member == "labels" else f"{member} {was} → {now}"
+            named = member.replace("_", " ")
+            yield "labels" if member == "labels" else f"{named} {_shown(was)} → {_shown(now)}"
+
+
+def _shown(value: object) -> object:
+    return "unknown" if value is None else value
 
 
 def _count(service: Service) -> str:

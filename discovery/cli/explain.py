@@ -25,7 +25,8 @@ def command(name: str, given: Given, as_json: bool) -> int:
       ecs-discovery explain orders.prod --json
     """
     with resolver_of(given) as resolver:
-        service = resolver.service(name)
+        with output.progress("reading …"):
+            service = resolver.service(name)
         if parse(name, resolver.snapshot.labels, given.settings.zone).port is not None:
             resolver.endpoints(name)  # has the error to say of a port that there is not
     body = documents.explanation(service)

@@ -25,7 +25,8 @@ def command(given: Given, as_json: bool) -> int:
       ecs-discovery ls --cluster prod --cluster eu-west-1/stage --json
     """
     with resolver_of(given) as resolver:
-        services = resolver.services()
+        with output.progress("reading …"):
+            services = resolver.services()
         snapshot = resolver.snapshot
     if as_json:
         output.as_json(documents.services(snapshot, time.time()))

@@ -1,22 +1,26 @@
 """What commands print: tables for people, JSON for machines, one sentence for what went wrong.
 
 Colours appear on a terminal only; elsewhere tables have neither frames nor a bound on their width,
-so that nothing is cut off on its way to another program.
+so that nothing is cut off on its way to another program. On a terminal that is too narrow prose is
+folded and what stands for a task cut, while addresses stay whole.
 """
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from discovery.cli.program import PROGRAM
 
 _UNBOUNDED = 100_000
+_FOLDED = ("SERVICE", "CLUSTER", "CONTAINER", "PORTS", "REASON", "CHECK", "WHAT", "VALUE", "FROM")
+_CUT = ("TASK",)
 _COLOURS = {
     "healthy": "green",
     "unknown": "green",
@@ -41,16 +45,28 @@ def as_json(document: Any, *, indented: bool = True) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under a head, on standard output. `None` is shown as a dash."""
-    console = _console()
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        shown.add_column(column, overflow="fold", no_wrap=not console.is_terminal)
-    for row in rows:
-        shown.add_row(*(_cell(value) for value in row))
-    with console.capture() as captured:
-        console.print(shown)
+    out = console()
+    with out.capture() as captured:
+        out.print(laid_out(columns, rows))
     for line in captured.get().splitlines():
         click.echo(line.rstrip())
+
+
+def laid_out(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """The same as something that rich can show."""
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        may_shrink = column in (*_FOLDED, *_CUT)
+        overflow: Literal["fold", "ellipsis"] = "ellipsis" if column in _CUT else "fold"
+        shown.add_column(column, overflow=overflow, no_wrap=not may_shrink, min_width=4)
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    return shown
+
+
+def progress(what: str) -> Status:
+    """Says on a terminal's standard error what is waited for, in a `with` block."""
+    return Console(stderr=True, quiet=not sys.stderr.isatty()).status(what)
 
 
 def say(sentence: str) -> None:
@@ -63,7 +79,8 @@ def task_id(arn: str | None) -> str | None:
     return arn.rpartition("/")[2] if arn else None
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Standard output; as wide as its terminal, else unbounded."""
     terminal = sys.stdout.isatty()
     return Console(width=None if terminal else _UNBOUNDED, highlight=False, soft_wrap=False)
 

@@ -31,7 +31,8 @@ def command(name: str, given: Given, as_json: bool) -> int:
       ecs-discovery resolve orders --json | jq -r '.endpoints[].url'
     """
     with resolver_of(given) as resolver:
-        service = resolver.service(name)
+        with output.progress("reading …"):
+            service = resolver.service(name)
         endpoints = resolver.endpoints(name)
         if as_json:
             body = documents.endpoints(

@@ -2,12 +2,13 @@
 
 import logging
 import signal
+import sys
 import time
 
 import click
 
 from discovery import documents
-from discovery.cli import options, output
+from discovery.cli import live, options, output
 from discovery.cli.changes import changes
 from discovery.cli.finding import resolver_of
 from discovery.cli.layers import Given
@@ -25,7 +26,8 @@ from discovery.sidecar import logs
 def command(name: str, given: Given, as_json: bool) -> int:
     """Print a service's endpoints, and every change, until it is interrupted.
 
-    + is an endpoint that came, - one that went, ~ one that is different, such as in its health.
+    On a terminal it is a table that follows, with the last changes below; elsewhere each change is
+    a line. + is an endpoint that came, - one that went, ~ one that differs, as in its health.
     With --json each change is one line with all endpoints.
 
     \b
@@ -37,7 +39,11 @@ def command(name: str, given: Given, as_json: bool) -> int:
     listeners = Listeners()
     try:
         with resolver_of(given, listeners) as resolver:
-            _watch(resolver, listeners, name, as_json)
+            console = output.console()
+            if sys.stdout.isatty() and not console.is_dumb_terminal and not as_json:
+                live.watch(resolver, name, console)
+            else:
+                _watch(resolver, listeners, name, as_json)
     except KeyboardInterrupt:
         return 0
     return 0

@@ -77,7 +77,7 @@ def test_an_endpoint_that_joins_says_why_it_was_out() -> None:
         ({"health": "unhealthy"}, "health unknown → unhealthy"),
         ({"weight": 0.5}, "weight 1.0 → 0.5"),
         ({"labels": {"a": "b"}}, "labels"),
-        ({"weight": 2.0, "zone": "z"}, "weight 1.0 → 2.0, zone None → z"),
+        ({"weight": 2.0, "zone": "z"}, "weight 1.0 → 2.0, zone unknown → z"),
     ],
 )
 def test_an_endpoint_that_changes_says_what(members: dict[str, object], reason: str) -> None:
