@@ -35,8 +35,8 @@ def addresses(flag: str | None, environment: Mapping[str, str] = os.environ) -> 
     return (LOOPBACK, BRIDGE) if on_ecs else (LOOPBACK,)
 
 
-def ask(address: str, path: str, timeout_s: float) -> Heard:
-    """GET that path of the sidecar at `ADDR:PORT`. Raises `NoAnswer`."""
+def ask(address: str, path: str, timeout_s: float, token: str | None = None) -> Heard:
+    """GET that path of the sidecar at `ADDR:PORT`, with a bearer token. Raises `NoAnswer`."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65_536:
@@ -44,7 +44,8 @@ def ask(address: str, path: str, timeout_s: float) -> Heard:
     try:
         connection = http.client.HTTPConnection(_WILDCARDS.get(host, host), int(port), timeout_s)
         with contextlib.closing(connection):
-            connection.request("GET", path)
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             return Heard(address, answer.status, answer.read(_MOST))
     except (UnicodeError, http.client.InvalidURL):  # what neither is nor could be a host's name
@@ -54,12 +55,12 @@ def ask(address: str, path: str, timeout_s: float) -> Heard:
         raise NoAnswer(f"no sidecar answers at {address} ({why})") from None
 
 
-def ask_any(flag: str | None, path: str, timeout_s: float) -> Heard:
+def ask_any(flag: str | None, path: str, timeout_s: float, token: str | None = None) -> Heard:
     """The answer of the first sidecar that gives one. Raises `NoAnswer` with all that was tried."""
     failures = []
     for address in addresses(flag):
         try:
-            return ask(address, path, timeout_s)
+            return ask(address, path, timeout_s, token)
         except NoAnswer as failure:
             failures.append(str(failure))
     raise NoAnswer("; ".join(failures))

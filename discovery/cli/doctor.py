@@ -1,15 +1,12 @@
 """`doctor`: what works, what does not, and what to do about it."""
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
-from rich.console import Console
-from rich.status import Status
 
-from discovery.cli import findings, options, output
+from discovery.cli import findings, findings_aws, findings_sidecar, options, output
 from discovery.cli.finding import resolver_of
 from discovery.cli.findings import Finding
 from discovery.cli.layers import Given
@@ -52,7 +49,7 @@ def command(names: tuple[str, ...], client_cache: str, given: Given, as_json: bo
     except ValueError as why:
         raise BadSetting("--client-cache", client_cache, str(why)) from None
     found = []
-    with _progress() as status:
+    with output.progress("looking …") as status:
         for finding in _all(given, names, cache_s):
             found.append(finding)
             status.update(f"{finding.check} …")
@@ -63,10 +60,6 @@ def command(names: tuple[str, ...], client_cache: str, given: Given, as_json: bo
     return 1 if any(finding.state == "failed" for finding in found) else 0
 
 
-def _progress() -> Status:
-    return Console(stderr=True, quiet=not sys.stderr.isatty()).status("looking …")
-
-
 def _all(given: Given, names: tuple[str, ...], cache_s: float) -> Iterator[Finding]:
     settings = given.settings
     yield from findings.of_metadata(os.environ)
@@ -75,8 +68,8 @@ def _all(given: Given, names: tuple[str, ...], cache_s: float) -> Iterator[Findi
     except DiscoveryError as error:
         yield Finding("settings", "failed", error.message, "see ecs-discovery config")
         return
-    yield from findings.of_aws(settings, os.environ)
-    yield from findings.of_sidecar(settings)
+    yield from findings_aws.of_aws(settings, os.environ)
+    yield from findings_sidecar.of_sidecar(settings)
     yield from findings.of_times(settings, cache_s)
     for name in names:
         yield from _connecting(given, name)

@@ -1,5 +1,6 @@
 """`history NAME`: what changed of a service, when and why, as the running sidecar saw it."""
 
+import os
 import time
 import urllib.parse
 from typing import TypedDict
@@ -9,8 +10,13 @@ import msgspec
 
 from discovery.cli import asking, options, output
 from discovery.documents import Document
-from discovery.errors import Expired, NotReady, SourceUnreachable
+from discovery.errors import BadSetting, Expired, NotReady, SourceUnreachable, Unauthorized
+from discovery.secret import secret
+from discovery.settings import variable
+from discovery.sources.secrets import revealed
 
+TOKEN_VARIABLE = variable("http_token")
+TOKEN_WANTED = f"the sidecar wants a token: use --http-token TOKEN or {TOKEN_VARIABLE}"
 COLUMNS = ("TIME", "CHANGE", "TASK", "PORT", "ADDRESS", "REASON")
 _TIMEOUT_S = 5.0
 
@@ -46,8 +52,13 @@ class _Refusal(TypedDict):
     metavar="ADDR:PORT",
     help=f"Address of the sidecar's HTTP server (or {asking.VARIABLE}).",
 )
+@click.option(
+    "--http-token",
+    metavar="TOKEN",
+    help=f"Bearer token that the sidecar wants, or file:PATH (or {TOKEN_VARIABLE}).",
+)
 @options.as_json
-def command(name: str, http: str | None, as_json: bool) -> int:
+def command(name: str, http: str | None, http_token: str | None, as_json: bool) -> int:
     """Print the last changes of a service, with time and reason, as a running sidecar saw them.
 
     \b
@@ -55,7 +66,8 @@ def command(name: str, http: str | None, as_json: bool) -> int:
       ecs-discovery history orders
       ecs-discovery history orders.prod --http 172.17.0.1:8053 --json
     """
-    status, body = _asked(http, f"/v1/history/{urllib.parse.quote(name, safe='')}")
+    token = _token(http_token or os.environ.get(TOKEN_VARIABLE))
+    status, body = _asked(http, f"/v1/history/{urllib.parse.quote(name, safe='')}", token)
     if status != 200:
         return _refused(body, as_json)
     if as_json:
@@ -65,9 +77,19 @@ def command(name: str, http: str | None, as_json: bool) -> int:
     return 0
 
 
-def _asked(flag: str | None, path: str) -> tuple[int, Document]:
+def _token(written: str | None) -> str | None:
+    """The token as it is sent. Raises `BadSetting`."""
+    if not written:
+        return None
     try:
-        heard = asking.ask_any(flag, path, _TIMEOUT_S)
+        return revealed(secret(written), "http_token")
+    except ValueError as why:
+        raise BadSetting("http_token", "(not shown)", str(why)) from None
+
+
+def _asked(flag: str | None, path: str, token: str | None) -> tuple[int, Document]:
+    try:
+        heard = asking.ask_any(flag, path, _TIMEOUT_S, token)
     except asking.NoAnswer as failure:
         raise SourceUnreachable(
             f"{failure}: only a running sidecar has a history, start one with ecs-discovery serve"
@@ -85,7 +107,8 @@ def _refused(body: Document, as_json: bool) -> int:
     error = body["error"]
     if as_json:
         output.as_json(body)
-    output.say(error["message"])
+    unauthorized = error["code"] == Unauthorized.code
+    output.say(TOKEN_WANTED if unauthorized else error["message"])
     return 3 if error["code"] in (NotReady.code, Expired.code) else 2
 
 

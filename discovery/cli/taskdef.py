@@ -7,7 +7,7 @@ import click
 
 from discovery.cli import options, output
 from discovery.cli.layers import Given
-from discovery.cli.permissions import policy, trust
+from discovery.cli.permissions import Reading, policy, trust
 from discovery.errors import BadInput
 from discovery.settings import Settings, variable
 from discovery.written import ClusterSettings
@@ -21,8 +21,9 @@ _SLACK_S = 5.0  # between the last answer and the end of the process
 @click.argument("what", type=click.Choice(["sidecar", "daemon", "policy", "trust"]))
 @click.option("--image", default="ecs-discovery:latest", show_default=True, help="The image.")
 @click.option("--role", metavar="ARN", help="Role of the daemon's task, which has the policy.")
+@click.option("--ecs-anywhere", is_flag=True, help="Have the policy allow ECS Anywhere.")
 @options.settings("clusters", "public_addresses", "target_health", "events", "lame_duck")
-def command(what: str, image: str, role: str | None, given: Given) -> int:
+def command(what: str, image: str, role: str | None, ecs_anywhere: bool, given: Given) -> int:
     """Print a definition for ECS or IAM, as JSON.
 
     sidecar is a container definition to add to a task definition in awsvpc mode, whose other
@@ -39,7 +40,7 @@ def command(what: str, image: str, role: str | None, given: Given) -> int:
     documents = {
         "sidecar": lambda: sidecar(image, given.settings),
         "daemon": lambda: daemon(image, role, given.settings),
-        "policy": lambda: policy(given.settings),
+        "policy": lambda: policy(Reading(given.settings, ecs_anywhere)),
         "trust": trust,
     }
     output.as_json(documents[what]())

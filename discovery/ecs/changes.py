@@ -201,10 +201,8 @@ class Changes:
         return self._answer(Call(operation, {"QueueUrl": self._url, **parameters}, reason, QUEUES))
 
     def _found(self) -> str:
-        parameters = {"QueueName": self._queue.name}
-        if self._queue.account is not None:
-            parameters["QueueOwnerAWSAccountId"] = self._queue.account
-        answer = self._answer(Call("GetQueueUrl", parameters, "find the queue of events", QUEUES))
+        reason = "find the queue of events"
+        answer = self._answer(Call("GetQueueUrl", self._queue.parameters, reason, QUEUES))
         url = text(answer, "QueueUrl")
         if url is None:
             raise SourceError(f"SQS gives no URL for queue {self._queue.name!r}")

@@ -5,14 +5,15 @@ things that do not exist, where AWS tells "not there" from "not allowed".
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from discovery.ecs.calls import PASSING, Call
 from discovery.ecs.clients import Access, Clients, answer_of
-from discovery.ecs.fields import number, part, rows, text
+from discovery.ecs.fields import number, part, rows, text, texts
+from discovery.ecs.queues import Queue
 from discovery.errors import AccessDenied, ClusterNotFound, RegionMissing, SourceError
 
 _NOBODY = "ecs-discovery-doctor"  # no service, family or target group is called so
@@ -118,7 +119,24 @@ _TRIALS = {
             f":targetgroup/{_NOBODY}/{_NO_ID[:16]}"
         },
     ),
+    "ssm:DescribeInstanceInformation": _Trial(
+        "ssm",
+        "DescribeInstanceInformation",
+        lambda *_: {"Filters": [{"Key": "InstanceIds", "Values": [f"mi-{_NO_ID[:17]}"]}]},
+    ),
 }
+# On a queue that is there, by its URL. What is received is there again for others at once.
+_QUEUE_TRIALS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "sqs:ReceiveMessage": (
+        "ReceiveMessage",
+        {"MaxNumberOfMessages": 1, "VisibilityTimeout": 0, "WaitTimeSeconds": 0},
+    ),
+    "sqs:DeleteMessage": (
+        "DeleteMessageBatch",
+        {"Entries": [{"Id": "0", "ReceiptHandle": _NOBODY}]},
+    ),
+}
+_FIND_QUEUE = "sqs:GetQueueUrl"
 
 
 class Checkup:
@@ -174,6 +192,28 @@ class Checkup:
             return answer
         return None
 
+    def is_anywhere(self, access: Access, cluster: str) -> bool:
+        """Whether tasks of the cluster run on hosts outside of AWS, as far as can be told."""
+        parameters = {"cluster": cluster, "launchType": "EXTERNAL", "maxResults": 1}
+        answer = self._answer(access, Call("ListTasks", parameters, "check", _GROUP))
+        return not isinstance(answer, SourceError) and bool(texts(answer, "taskArns"))
+
+    def queue(self, access: Access, queue: Queue) -> Iterator[tuple[str, SourceError | None]]:
+        """What is done with the queue, by action, and why it cannot be."""
+        url = queue.url
+        if url is None:
+            call = Call("GetQueueUrl", queue.parameters, "check", _GROUP, "sqs")
+            answer = self._answer(access, call)
+            failed = answer if isinstance(answer, SourceError) else None
+            yield _FIND_QUEUE, failed
+            if isinstance(answer, SourceError):
+                return
+            url = text(answer, "QueueUrl")
+        for action, (operation, parameters) in _QUEUE_TRIALS.items():
+            of_it = {"QueueUrl": url, **parameters}
+            answer = self._answer(access, Call(operation, of_it, "check", _GROUP, "sqs"))
+            yield action, answer if isinstance(answer, SourceError) else None
+
     def close(self) -> None:
         """Close all connections."""
         self._clients.close()
@@ -197,4 +237,4 @@ class Checkup:
 
 def actions() -> frozenset[str]:
     """The actions that can be tried."""
-    return frozenset(_TRIALS)
+    return frozenset({*_TRIALS, *_QUEUE_TRIALS, _FIND_QUEUE})

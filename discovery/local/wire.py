@@ -45,7 +45,8 @@ class Call:
     def action(self) -> str:
         """What IAM calls it, such as `ecs:ListTasks`."""
         service = "elasticloadbalancing" if self.service == "elbv2" else self.service
-        return f"{service}:{self.operation}"
+        # IAM knows no batches: DeleteMessageBatch needs sqs:DeleteMessage.
+        return f"{service}:{self.operation.removesuffix('Batch')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from discovery.cli.permissions import PERMISSIONS
+from discovery.cli.permissions import PERMISSIONS, Reading
 from discovery.ecs.checkup import actions
 from discovery.local.server import LocalECS
+from discovery.settings import Settings
+from tests.cli.conftest import client_of
 from tests.cli.programs import Done, background, run
 from tests.cli.test_serve import Served, serve
 
@@ -46,7 +49,10 @@ def test_every_permission_can_be_tried() -> None:
     assert actions() == {permission.action for permission in PERMISSIONS}
 
 
-@pytest.mark.parametrize("action", sorted(actions() - {"ec2:DescribeNetworkInterfaces"}))
+UNASKED = {p.action for p in PERMISSIONS if not p.is_needed(Reading(Settings()))}
+
+
+@pytest.mark.parametrize("action", sorted(actions() - UNASKED))
 def test_a_denied_action_is_named_with_its_price_and_its_fix(ecs: LocalECS, action: str) -> None:
     """One at a time, and no other is blamed."""
     ecs.faults.deny(action)
@@ -57,6 +63,58 @@ def test_a_denied_action_is_named_with_its_price_and_its_fix(ecs: LocalECS, acti
     assert set(red) <= {f"cluster prod: {action}", "cluster prod"}
     assert "without it" in red[f"cluster prod: {action}"]["detail"]
     assert "taskdef policy" in red[f"cluster prod: {action}"]["fix"]
+
+
+@pytest.fixture
+def queue(ecs: LocalECS) -> str:
+    """The name of a queue that hears events."""
+    session = boto3.session.Session("local", "local", region_name="us-east-1")
+    client = session.client("sqs", endpoint_url=ecs.url)
+    client.create_queue(QueueName="events")
+    client.close()
+    return "events"
+
+
+def test_the_queue_of_events_is_tried(ecs: LocalECS, queue: str) -> None:
+    """Finding it, receiving and deleting."""
+    done = examined(ecs, "--events", queue)
+    assert by_state(done, "failed", "warning") == {}
+    tried = [check for check in by_state(done, "ok") if check.startswith("queue events: ")]
+    assert len(tried) == 3
+
+
+@pytest.mark.parametrize("action", ["sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:DeleteMessage"])
+def test_what_a_queue_does_not_allow_is_named(ecs: LocalECS, queue: str, action: str) -> None:
+    """With its price and its fix."""
+    ecs.faults.deny(action)
+    (red,) = by_state(examined(ecs, "--events", queue), "failed").values()
+    assert red["check"] == f"queue events: {action}"
+    assert "without it" in red["detail"]
+    assert "taskdef policy" in red["fix"]
+
+
+def test_a_queue_that_is_not_there_is_said(ecs: LocalECS) -> None:
+    """Nobody else is blamed, and nothing more is tried on it."""
+    done = examined(ecs, "--events", "nowhere")
+    (red,) = by_state(done, "failed").values()
+    assert "does not exist" in red["detail"]
+    assert "its name" in red["fix"]
+
+
+def test_systems_manager_is_tried_where_tasks_run_outside_of_aws(ecs: LocalECS) -> None:
+    """Others need no permission there."""
+    action = "cluster edge: ssm:DescribeInstanceInformation"
+    ecs.add_cluster("edge")
+    ecs.add_instances("edge", 1, external=True, simulated=True)
+    client = client_of(ecs.url)
+    words = ("--cluster", "edge", "--dns", "127.0.0.1:0", "--http", free_address(), "--json")
+    env = dict(ecs.environment())
+    assert action not in by_state(run("doctor", *words, env=env), "ok")
+    client.run_task(cluster="edge", taskDefinition="web", launchType="EXTERNAL")
+    assert action in by_state(run("doctor", *words, env=env), "ok")
+    ecs.faults.deny("ssm:DescribeInstanceInformation")
+    red = by_state(run("doctor", *words, env=env), "failed")[action]
+    assert "ECS Anywhere" in red["detail"]
 
 
 def test_a_cluster_that_is_not_there_is_said(ecs: LocalECS) -> None:
@@ -101,6 +159,39 @@ def test_a_sidecar_that_runs_is_asked(static: Path) -> None:
         done = run("doctor", "--source", f"file:{static}", "--http", http, "--json")
     assert done.code == 0
     assert by_state(done, "ok")["sidecar"]["detail"] == f"ready at {http}"
+
+
+def test_what_a_running_sidecar_knows_is_asked(ecs: LocalECS) -> None:
+    """How old it is, and what is left of its budget."""
+    env = dict(ecs.environment())
+    flags = ("--cluster", "prod", "--dns", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    with background("serve", *flags, env=env) as running:
+        found = by_state(examined(ecs, "--http", Served(running).http), "ok")
+    assert "2 services, 2 endpoints, read " in found["sidecar: cluster prod"]["detail"]
+    assert "left" in found[f"sidecar: calls to {ecs.url}"]["detail"]
+
+
+def test_a_sidecar_that_cannot_read_is_asked_why(static: Path) -> None:
+    """What it knew goes on being served, which is a warning and no failure."""
+    with background(*serve(static)) as running:
+        served = Served(running)
+        static.write_text("[services")
+        served.wait_until("/v1/status", "line 1")
+        done = run("doctor", "--source", f"file:{static}", "--http", served.http, "--json")
+    warned = by_state(done, "warning")["sidecar: cluster default"]
+    assert "line 1" in warned["detail"]
+    assert warned["fix"]
+
+
+@pytest.mark.parametrize(("token", "state"), [("right", "ok"), ("wrong", "failed")])
+def test_a_token_is_sent_to_who_wants_one(static: Path, token: str, state: str) -> None:
+    """And where it is another one, that is said."""
+    with background(*serve(static), env={"ECS_DISCOVERY_HTTP_TOKEN": "right"}) as running:
+        words = ("--source", f"file:{static}", "--http", Served(running).http, "--json")
+        done = run("doctor", *words, "--http-token", token)
+    check = "sidecar: cluster default" if token == "right" else "sidecar: status"
+    assert by_state(done, state).keys() >= {check}
+    assert token == "right" or "--http-token" in by_state(done, state)[check]["fix"]
 
 
 @pytest.fixture

@@ -36,6 +36,19 @@ def test_an_unknown_name_is_said_as_everywhere(static: Path) -> None:
     assert "wep" in said_in_one_sentence(done)
 
 
+def test_a_sidecar_that_wants_a_token_gets_one(static: Path, tmp_path: Path) -> None:
+    """From the flag, the variable, or a file; without one it is said how."""
+    token = tmp_path / "token"
+    token.write_text("sesame\n")
+    with background(*serve(static), "--http-token", "sesame") as running:
+        words = ("history", "web", "--http", Served(running).http, "--json")
+        refused = run(*words)
+        assert run(*words, "--http-token", f"file:{token}").code == 0
+        assert run(*words, env={"ECS_DISCOVERY_HTTP_TOKEN": "sesame"}).code == 0
+    assert refused.code == 2
+    assert "--http-token" in said_in_one_sentence(refused)
+
+
 def test_without_a_sidecar_it_says_what_to_do() -> None:
     """There is no history without one."""
     done = run("history", "web", "--http", "127.0.0.1:1")

@@ -82,6 +82,15 @@ def test_it_is_stopped_after_its_last_answer() -> None:
     assert printed("sidecar", "--lame-duck", "20s")["stopTimeout"] > 20
 
 
+def test_the_readme_names_what_adds_to_the_policy() -> None:
+    """Each flag with the action that it adds."""
+    said = " ".join((TOP / "README.md").read_text().split())
+    plain = actions(printed("policy"))
+    for flag in ("--ecs-anywhere", "--public-addresses"):
+        (added,) = actions(printed("policy", flag)) - plain
+        assert f"`{flag}` adds `{added}`" in said
+
+
 def test_the_policy_of_the_readme_is_the_one_printed() -> None:
     """Word for word."""
     shown = re.search(r"```json\n(.*?)```", (TOP / "README.md").read_text(), re.DOTALL)
@@ -121,6 +130,8 @@ def test_settings_add_what_they_need() -> None:
     """And leave out what nobody calls."""
     plain, public = printed("policy"), printed("policy", "--public-addresses")
     assert actions(public) - actions(plain) == {"ec2:DescribeNetworkInterfaces"}
+    anywhere = printed("policy", "--ecs-anywhere")
+    assert actions(anywhere) - actions(plain) == {"ssm:DescribeInstanceInformation"}
     fewer = printed("policy", "--no-target-health")
     assert actions(plain) - actions(fewer) == {"elasticloadbalancing:DescribeTargetHealth"}
 
@@ -136,6 +147,24 @@ def test_a_queue_of_events_is_in_the_policy() -> None:
     assert statement["Resource"] == "arn:aws:sqs:eu-west-1:123456789012:events"
     assert "sqs:ReceiveMessage" in statement["Action"]
     assert "sqs:ReceiveMessage" not in actions(printed("policy"))
+
+
+@pytest.mark.parametrize(
+    ("queue", "arn"),
+    [
+        ("events", "arn:aws-us-gov:sqs:us-gov-west-1:*:events"),
+        ("arn:aws-cn:sqs:cn-north-1:1:events", "arn:aws-cn:sqs:cn-north-1:1:events"),
+        (
+            "https://sqs.us-gov-east-1.amazonaws.com/1/events",
+            "arn:aws-us-gov:sqs:us-gov-east-1:1:events",
+        ),
+    ],
+)
+def test_a_queue_is_named_in_its_region_and_partition(queue: str, arn: str) -> None:
+    """By name it is in the first cluster's region."""
+    statements = printed("policy", "--cluster", "us-gov-west-1/prod", "--events", queue)
+    (resource,) = [s["Resource"] for s in statements["Statement"] if s["Sid"] == "ReceiveEvents"]
+    assert resource == arn
 
 
 def test_a_queue_of_events_is_in_the_sidecar_s_environment() -> None:
