@@ -17,6 +17,7 @@ from typing import Annotated
 
 import msgspec
 
+from discovery.catalog.order import is_before
 from discovery.documents import Document, endpoint, endpoints, in_order
 from discovery.errors import SourceError, SourceMalformed
 from discovery.model import (
@@ -41,7 +42,6 @@ Runs = tuple[tuple[float, _Length], ...]  # a time, and how many services in a r
 FORMAT = 1
 MAX_BYTES = 64 << 20  # of a document, ten times what 10,000 tasks take
 _FORMATS = range(max(1, FORMAT - 1), FORMAT + 1)
-LATENCY_S = 0.5  # by which times differ that went another way from one clock to ours
 _EITHER = 32 + zlib.MAX_WBITS  # zlib or gzip, as the header says
 _ENCODER = msgspec.json.Encoder()
 
@@ -170,16 +170,20 @@ def observed(value: Snapshot) -> Observation:
     )
 
 
-def is_older(value: Told, known: Told) -> bool:
-    """Whether it is from before what is known, both in one clock.
+def is_older(value: Told, known: Told | None, since: float, now: float) -> bool:
+    """Whether it is from before what is known, or was observed before `since`; all in one clock.
 
     Of one publisher's epoch the sequence decides; else, since epochs of two do not compare, when
     it was observed.
     """
-    one, other = value.snapshot, known.snapshot
-    if (value.publisher, one.epoch) == (known.publisher, other.epoch):
-        return one.sequence < other.sequence
-    return one.observed_at < other.observed_at - LATENCY_S
+    one = value.snapshot
+    if known is not None:
+        other = known.snapshot
+        if (value.publisher, one.epoch) != (known.publisher, other.epoch):
+            since = max(since, other.observed_at)
+        elif one.sequence < other.sequence:
+            return True
+    return is_before(one.observed_at, since, now)
 
 
 # Writing

@@ -273,14 +273,27 @@ def test_a_snapshot_is_observed_with_its_own_times() -> None:
     [
         (Told(holding(sequence=1), "p"), Told(holding(sequence=2), "p"), True),
         (Told(holding(sequence=2), "p"), Told(holding(sequence=2), "p"), False),
-        (Told(holding(sequence=2, at=1.0), "p"), Told(holding(sequence=1, at=2.0), "p"), False),
-        (Told(holding(sequence=9, at=1.0), "q"), Told(holding(sequence=1, at=2.0), "p"), True),
-        (Told(holding(sequence=9, at=1.7), "q"), Told(holding(sequence=1, at=2.0), "p"), False),
-        (Told(holding(sequence=1, at=2.0), "q"), Told(holding(sequence=9, at=1.0), "p"), False),
+        (Told(holding(sequence=2, at=1.0), "p"), Told(holding(sequence=1, at=5.0), "p"), False),
+        (Told(holding(sequence=9, at=1.0), "q"), Told(holding(sequence=1, at=5.0), "p"), True),
+        (Told(holding(sequence=9, at=4.2), "q"), Told(holding(sequence=1, at=5.0), "p"), False),
+        (Told(holding(sequence=1, at=5.0), "q"), Told(holding(sequence=9, at=1.0), "p"), False),
+        (Told(holding(sequence=1, at=5.0), "q"), Told(holding(sequence=9, at=99.0), "p"), False),
+        (Told(holding(at=1.0), "q"), None, False),
     ],
 )
 def test_order_is_by_sequence_within_an_epoch_else_by_time(
-    value: Told, known: Told, older: bool
+    value: Told, known: Told | None, older: bool
 ) -> None:
-    """Epochs of two publishers are when each began, which says nothing of what they know."""
-    assert is_older(value, known) is older
+    """Epochs of two publishers are when each began, which says nothing of what they know.
+
+    Nor does what is known from the future (99), as by a clock that was set back to 6 since.
+    """
+    assert is_older(value, known, since=0.0, now=6.0) is older
+
+
+@pytest.mark.parametrize("known", [None, Told(holding(sequence=1, at=1.0), "p")])
+def test_what_others_have_shown_is_not_gone_back_on(known: Told | None) -> None:
+    """Not for the same publisher, either, whose sequence says nothing of others."""
+    value = Told(holding(sequence=2, at=3.0), "p")
+    assert is_older(value, known, since=5.0, now=6.0)
+    assert not is_older(value, known, since=3.5, now=6.0)

@@ -1,6 +1,7 @@
 """From one snapshot to the next. Pure.
 
-Rule 1: `merged` is the only way from one reading to the next; an error never empties a service.
+Rule 1: `merged` is the only way from one reading to the next; an error never empties a service,
+and nothing older is taken after something newer.
 Rule 2: the index grows by one where content changes, that is services, cluster labels, or a
 cluster's list becoming known; where only times or errors change it stays, and ages move on.
 """
@@ -8,6 +9,7 @@ cluster's list becoming known; where only times or errors change it stays, and a
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from discovery.catalog.order import not_older
 from discovery.errors import AccessDenied, CredentialsExpired
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
 
@@ -23,7 +25,8 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
     services = dict(previous.services)
     read_at = dict(previous.read_at)
     clusters = {cluster.label: cluster for cluster in previous.clusters}
-    for reading in observation.clusters:
+    for told in observation.clusters:
+        reading = not_older(previous, told, observation.observed_at)
         for key in _gone(services, reading):
             del services[key]
             read_at.pop(key, None)
@@ -35,6 +38,9 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
         )
     if observation.labels:
         clusters = _in_order(clusters, observation.labels)
+        for key in [key for key in services if key[0] not in clusters]:
+            del services[key]
+            read_at.pop(key, None)
     learned = any(reading.learned for reading in observation.clusters)
     after = replace(
         previous,

@@ -30,7 +30,7 @@ from discovery.errors import (
     SourceUnreachable,
 )
 from discovery.events import Listeners, Noticed
-from discovery.model import Observation, Snapshot
+from discovery.model import Observation
 from discovery.secret import Secret
 from discovery.snapshots import MAX_BYTES, Told, inflated, is_older, observed, shifted, told
 from discovery.sources.base import Wanted
@@ -82,6 +82,7 @@ class HubSource:
         self._name = uuid.uuid4().hex
         self._told: dict[str, Told] = {}  # by hub, in its own clock
         self._known: Told | None = None  # what was taken last, in ours
+        self._since = float("-inf")  # when what others have shown was observed
         self._labels: tuple[str, ...] = ()
         self._closed = False
         self._inherited: list[object] = []
@@ -108,9 +109,7 @@ class HubSource:
 
     def seen(self, observed_at: float) -> None:
         """Take nothing from now on that was observed before, in seconds since the epoch."""
-        known = self._known.snapshot if self._known else None
-        if known is None or known.observed_at < observed_at:
-            self._known = Told(replace(known or Snapshot(), observed_at=observed_at))
+        self._since = max(self._since, observed_at)
 
     def load(self, wanted: Wanted) -> Observation:
         """Wait for a change at the hub, or for an interval; then all that it knows."""
@@ -186,7 +185,7 @@ class HubSource:
             raise SourceUnreachable("closed")
         try:
             found = self._answer(url)
-            if self._known is not None and is_older(found, self._known):
+            if is_older(found, self._known, self._since, self._how.clock()):
                 raise SourceUnreachable("what it knows is older than what is known already")
         except SourceError as error:
             raise type(error)(f"hub {url}: {error}") from error

@@ -26,7 +26,7 @@ from discovery.catalog.pace import Pace
 from discovery.errors import SourceError, SourceMalformed, SourceUnreachable
 from discovery.events import Listeners, Noticed
 from discovery.model import Cluster, ClusterReading, Observation, Snapshot
-from discovery.snapshots import Told, observed, shifted
+from discovery.snapshots import Told, is_older, observed, shifted
 from discovery.sources.base import Hearing, Source, Wanted
 from discovery.sources.lease import Fitness, Terms, is_behind
 from discovery.sources.publication import Shelf, heard, publication
@@ -35,7 +35,6 @@ from discovery.sources.tenure import Tenure
 
 LEAST_PERIOD_S = 0.2  # between two looks at the store, whatever it says
 LEAST_FRESH_S = 30.0
-CLOCKS_S = 1.0  # how far two clocks may be apart where ages have to be compared
 LATE_S = 0.5  # after a lease's end, so that not all ask at once
 EMPTY = "the store has no snapshot yet: nobody who may hold the lease has published one"
 
@@ -211,24 +210,21 @@ class RedisSource:
             raise
         if self._known is not None and is_behind(found, self._known):
             self._distrust(self._known)
-        if self._is_older(found, shelf):
+        # With a greater epoch, too, where the store has lost something and who reads now knows no
+        # better.
+        taken = self._accepted(found, shelf)
+        if taken is None:
             raise SourceUnreachable("what the store has is older than what is known already")
-        return self._accepted(found, shelf)
+        return taken
 
-    def _is_older(self, found: Told, shelf: Shelf) -> bool:
-        """Whether it was observed before what is known, though its epoch is greater.
-
-        So it is where the store has lost something, and who reads now knows no better.
-        """
-        since, known = self._since, self._known
-        if known is not None and known.publisher != found.publisher:
-            since = max(since, known.snapshot.observed_at)
-        return self._how.clock() - shelf.age_s < since - CLOCKS_S
-
-    def _accepted(self, found: Told, shelf: Shelf) -> Told:
-        by_s = self._how.clock() - shelf.age_s - found.snapshot.observed_at
-        self._told, self._stamp = found, shelf.stamp
-        self._known = replace(found, snapshot=shifted(found.snapshot, by_s))
+    def _accepted(self, found: Told, shelf: Shelf) -> Told | None:
+        """What the store says, in our clock, from now on known; `None` where that is older."""
+        now = self._how.clock()
+        by_s = now - shelf.age_s - found.snapshot.observed_at
+        taken = replace(found, snapshot=shifted(found.snapshot, by_s))
+        if is_older(taken, self._known, self._since, now):
+            return None
+        self._told, self._stamp, self._known = found, shelf.stamp, _newest(self._known, taken)
         return self._known
 
     def _distrust(self, known: Told) -> NoReturn:
@@ -266,8 +262,7 @@ class RedisSource:
             raise
         with suppress(SourceMalformed):  # what cannot be read is replaced
             found = heard(shelf, self._stamp, self._told)
-            is_lost = self._known is not None and is_behind(found, self._known)
-            if not is_lost and not self._is_older(found, shelf):
+            if self._known is None or not is_behind(found, self._known):
                 self._accepted(found, shelf)
         self._begin()
         return True
@@ -374,6 +369,18 @@ class RedisSource:
         if message != self._said:
             self._said = message
             self._listeners.emit(Noticed(message))
+
+
+def _newest(known: Told | None, taken: Told) -> Told:
+    """What was taken; where others could read less than was known before, that in its place."""
+    if known is None:
+        return taken
+    said, newest = taken.snapshot, merged(known.snapshot, observed(taken.snapshot))
+    epoch, sequence, fresh_for_s = said.epoch, said.sequence, said.fresh_for_s
+    return replace(
+        taken,
+        snapshot=replace(newest, epoch=epoch, sequence=sequence, fresh_for_s=fresh_for_s),
+    )
 
 
 def _all(source: Source) -> Observation:

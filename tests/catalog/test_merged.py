@@ -33,6 +33,15 @@ def test_a_complete_reading_replaces_what_was_known() -> None:
     assert [e.host for e in after.services["demo", "web"].endpoints] == ["10.0.0.7"]
 
 
+def test_a_cluster_that_is_no_more_takes_its_services_along() -> None:
+    """A hub may come to know fewer clusters."""
+    prod = reading(service("web", 9, cluster="prod"), label="prod")
+    known = merged(LOADED, observed(prod))
+    after = merged(known, observed(prod, labels=("prod",)))
+    assert names(after) == ["web.prod"]
+    assert after.read_at.keys() == after.services.keys()
+
+
 def test_another_cluster_is_not_touched() -> None:
     """A reading speaks of its own cluster only."""
     after = merged(LOADED, observed(reading(service("web", 9, cluster="prod"), label="prod")))

@@ -118,11 +118,12 @@ class Fleet:
         terms: Terms | None = None,
         monotonic: FakeClock | None = None,
         seed: int = 1,
+        labels: tuple[str, ...] = ("demo",),
     ) -> RedisSource:
         """Another sidecar; it reads what the fleet's ECS says, unless given another source."""
         sharing = Sharing(
             Random(seed),
-            ["demo"],
+            labels,
             interval_s,
             terms or Terms(),
             self.clock,

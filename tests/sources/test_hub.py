@@ -172,13 +172,34 @@ def test_what_is_older_is_not_taken_after_what_is_newer() -> None:
         follower.close()
 
 
-def test_nothing_older_is_taken_than_what_was_seen_elsewhere(hub: Hub) -> None:
-    """As by reading ECS directly meanwhile."""
-    follower = following(hub.url)
-    follower.seen(NOW + 1)
+@pytest.mark.parametrize("is_followed_before", [False, True])
+def test_nothing_older_is_taken_than_what_was_seen_elsewhere(
+    hub: Hub, is_followed_before: bool
+) -> None:
+    """As by reading ECS directly meanwhile, while the hub could not be reached."""
+    follower = following(hub.url, clock=(clock := FakeClock()))
+    if is_followed_before:
+        follower.load(None)
+    hub.clock.now = clock.now = NOW + 20
+    follower.seen(NOW + 20)
     with pytest.raises(SourceUnreachable, match="older"):
         follower.load(None)
+    hub.say(WEB, API)
+    assert names(follower.load(None)) == ["api", "web"]
     follower.close()
+
+
+def test_a_clock_that_was_set_back_does_not_keep_another_hub_from_being_followed() -> None:
+    """What is known from the future orders nothing."""
+    clock = FakeClock(NOW + 3_600)
+    with Hub(WEB) as first, Hub(API) as second:
+        follower = following(first.url, second.url, clock=clock, seed=_first(0))
+        follower.load(None)
+        first.close()
+        clock.now = NOW
+        second.clock.now = NOW + 5
+        assert names(follower.load(None)) == ["api"]
+        follower.close()
 
 
 def test_the_next_hub_is_asked_where_one_fails() -> None:

@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import pytest
 
+from discovery.catalog.catalog import Catalog
 from discovery.errors import (
     AccessDenied,
     SourceError,
     SourceMalformed,
     SourceUnreachable,
 )
-from discovery.model import Observation
+from discovery.model import ClusterReading, Observation
 from discovery.sources.base import FixedSource
 from discovery.sources.lease import Terms
 from discovery.sources.publication import Publication
@@ -434,6 +435,42 @@ def test_a_store_that_lost_what_it_had_is_not_believed(fleet: Fleet) -> None:
     assert fleet.client.get(fleet.key("epoch")) == b"9"
 
 
+def test_no_cluster_goes_back_where_the_store_did(fleet: Fleet) -> None:
+    """It lost what was read of `prod` last, and who reads now cannot read `prod`.
+
+    Who knew better keeps that, and publishes it once its turn to read has come.
+    """
+    labels = ("demo", "prod")
+
+    def reads(demo: int, prod: int | None, at: float) -> FixedSource:
+        said = reading(service("web", prod or 0, cluster="prod"), label="prod")
+        failing = ClusterReading("prod", error=DOWN)
+        readings = (reading(service("web", demo)), said if prod else failing)
+        return FixedSource(observed(*readings, at=at), labels=labels)
+
+    first = fleet.member(direct=(ecs := reads(1, 1, NOW)), labels=labels)
+    knowing = fleet.member(direct=reads(4, None, NOW + 60), labels=labels)
+    catalog = Catalog(labels, clock=fleet.clock)
+    first.load(None)
+    snapshot = fleet.client.dump(fleet.key("snapshot"))
+    fleet.clock.now += 30
+    ecs.say(reads(2, 2, NOW + 30).load(None))
+    first.load(None)
+    catalog.publish(knowing.load(None))
+    fleet.client.restore(fleet.key("snapshot"), 0, snapshot, replace=True)
+    fleet.client.hincrby(fleet.key("snapshot"), "observed", -60_000)
+    fleet.client.delete(fleet.key("lease"))
+    fleet.clock.now += 30
+    other = fleet.member(direct=reads(3, None, NOW + 60), labels=labels)
+    other.load(None)
+    catalog.publish(loaded(knowing))
+    shown = {key[0]: s.endpoints[0].host for key, s in catalog.snapshot.services.items()}
+    assert shown == {"demo": "10.0.0.3", "prod": "10.0.0.2"}
+    other.close()
+    until(lambda: loaded(knowing) and knowing.is_holder)
+    assert "10.0.0.2" in str(loaded(fleet.member(labels=labels)).clusters[1].services)
+
+
 def test_a_damaged_publication_is_refused(fleet: Fleet) -> None:
     """By its checksum; what is known stays in force."""
     first, second = fleet.member(), fleet.member()
@@ -534,6 +571,7 @@ def test_the_child_of_a_fork_has_no_part_in_its_parents_lease(fleet: Fleet) -> N
 def test_nothing_older_than_what_was_read_directly_is_taken(fleet: Fleet) -> None:
     """After a fallback the store has to catch up first."""
     first, second = fleet.member(), fleet.member()
+    fleet.clock.now += 10  # what is published was observed 10 s ago
     first.load(None)
     second.seen(NOW + 10)
     with pytest.raises(SourceUnreachable, match="older"):

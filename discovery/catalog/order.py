@@ -1,0 +1,45 @@
+"""What may come after what is known: nothing that is older. Pure.
+
+Epochs and sequences order what one publisher says. Two publishers, and a source of our own, only
+have in common when they read, and each may have read some services later than others; so that is
+compared for each service by itself.
+"""
+
+from dataclasses import replace
+
+from discovery.model import ClusterReading, Service, Snapshot
+
+SLACK_S = 1.0  # by which times differ that went from one clock to another
+
+
+def is_before(at: float, since: float, now: float) -> bool:
+    """Whether what was read at `at` is older than what was read at `since`.
+
+    What is later than now was read by a clock that has been set back: it tells nothing.
+    """
+    return at < since - SLACK_S and since <= now + SLACK_S
+
+
+def not_older(known: Snapshot, reading: ClusterReading, now: float) -> ClusterReading:
+    """The reading, with what it says of services left out that is older than what is known.
+
+    They count as unread, and stay as they are; a list of services that is older tells of nothing
+    that it is gone.
+    """
+    cluster = known.cluster(reading.label)
+    listed_at = (cluster.observed_at if cluster else None) or 0.0
+    is_old_list = is_before(reading.observed_at or now, listed_at, now)
+
+    def is_old(service: Service) -> bool:
+        since = known.read_at.get(service.key, listed_at)
+        return is_before(service.observed_at or now, since, now)
+
+    old = frozenset(service.name for service in reading.services if is_old(service))
+    if not old and not is_old_list:
+        return reading
+    return replace(
+        reading,
+        services=tuple(s for s in reading.services if s.name not in old),
+        unread=reading.unread | old,
+        complete=reading.complete and not is_old_list,
+    )
