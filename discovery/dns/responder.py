@@ -11,7 +11,7 @@ a counter shared by all names would freeze the turn of names that are asked for 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from discovery.dns import answers, cookies, packing, records, wire
+from discovery.dns import answers, cookies, packing, records, special, wire
 from discovery.dns.answers import Answer
 from discovery.dns.cookies import Cookies
 from discovery.dns.orders import Chance, Ordering
@@ -141,20 +141,30 @@ class Responder:
         options = self._options(query.edns, client, now)
         room = query.size_limit(self._stream)
         if own is not None:
-            opt = _opt(query.edns, own, options)
-            packed = Packed(own, query.name, room - len(opt), "stable", self._chance)
-            return self._message(query, packed, opt)
+            return self._unlearned(query, own, options, room)
         # The extended error's size is the answer's, so what is known of it is asked first.
         packed = self._packed(query, now, room, _opt_size(query.edns, options))
-        if packed.answer is answers.ELSEWHERE and self._is_forwarded(query):
+        if packed.answer is answers.ELSEWHERE and query.recursion_desired and self._forwards:
+            # Nothing is learned: a minute later there may be somebody to ask.
+            if not self._forwards(query.name):
+                other = special.answer(query.name, query.type) or packed.answer
+                return self._unlearned(query, other, options, room)
             self.tally.count(query.type, FORWARDED)[0] += 1
             return Outside(query, options, room)
         opt = _opt(query.edns, packed.answer, options)
         self._learn(packet[2:], query, packed, opt, options)
         return self._message(query, packed, opt)
 
-    def _is_forwarded(self, query: wire.Query) -> bool:
-        return query.recursion_desired and self._forwards is not None and self._forwards(query.name)
+    def _unlearned(
+        self,
+        query: wire.Query,
+        answer: Answer,
+        options: tuple[tuple[int, bytes], ...],
+        room: int,
+    ) -> bytes:
+        opt = _opt(query.edns, answer, options)
+        packed = Packed(answer, query.name, room - len(opt), "stable", self._chance)
+        return self._message(query, packed, opt)
 
     def _message(self, query: wire.Query, packed: Packed, opt: bytes) -> bytes:
         answer = packed.answer

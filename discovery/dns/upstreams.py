@@ -7,7 +7,7 @@ forwarder's.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from discovery.dns import wire
+from discovery.dns import special, wire
 from discovery.dns.relay import Relayed
 
 DEADLINE_S = 4.5  # clients wait for five seconds
@@ -181,11 +181,14 @@ class Routes:
         }
 
     def to(self, name: bytes) -> tuple[Upstream, ...]:
-        """Who is asked for this name; nobody if no route leads there."""
-        at = 0
+        """Who is asked for this name; nobody if no route leads there.
+
+        To a special-use name only a route of its own does, none that is wider.
+        """
+        at, top = 0, special.top_of(name)
         while True:
             found = self._upstreams.get(name[at:])
-            if found or not name[at]:
+            if found or not name[at] or name[at:] == top:
                 return found or ()
             at += 1 + name[at]
 

@@ -15,6 +15,7 @@ from discovery.dns import wire
 from discovery.dns.forward import Forwarder
 from discovery.dns.relay import Relayed
 from discovery.dns.server import DnsServer
+from discovery.dns.upstreams import Routes
 from discovery.events import Event, Listeners, Noticed, QueryDropped
 from tests.dns.resolvers import resolving, told
 from tests.dns.talk import datagram, stream
@@ -319,6 +320,68 @@ def test_zones_have_resolvers_of_their_own() -> None:
             reply = ask(server, packet(question("b.example"), opt()))
             assert reply.rcode() == dns.rcode.REFUSED
             assert extended(reply) == [20]
+
+
+def test_a_route_that_comes_late_is_taken_for_names_that_were_refused() -> None:
+    """As in a container whose resolv.conf is written after the first query."""
+    routes: dict[str, list[tuple[str, int]]] = {}
+    with (
+        resolving(address_of) as upstream,
+        DnsServer(
+            ("127.0.0.1", 0), lambda: SNAPSHOT, clock=lambda: NOW, forward=lambda: routes
+        ) as server,
+    ):
+        for _ in range(2):
+            assert ask(server).rcode() == dns.rcode.REFUSED
+        assert server._forwarder
+        routes[""] = [upstream.address]
+        server._forwarder._routes = Routes(routes)
+        assert ask(server).answer
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rcode", "told_of"),
+    [
+        ("localhost", wire.A, 0, ["127.0.0.1"]),
+        ("x.LOCALHOST", wire.AAAA, 0, ["::1"]),
+        ("localhost", wire.TXT, 0, []),
+        ("invalid", wire.A, dns.rcode.NXDOMAIN, []),
+        ("x.y.invalid", wire.A, dns.rcode.NXDOMAIN, []),
+        ("x.onion", wire.A, dns.rcode.NXDOMAIN, []),
+        ("x.alt", wire.A, dns.rcode.NXDOMAIN, []),
+        ("_dns.resolver.arpa", 64, 0, []),
+    ],
+)
+def test_special_use_names_are_asked_of_nobody(
+    name: str, kind: int, rcode: int, told_of: list[str]
+) -> None:
+    """RFC 6761 §6.3 and §6.4, RFC 7686, RFC 9462, RFC 9476; denials can be remembered."""
+    with resolving(address_of) as upstream, forwarding(upstream.address) as server:
+        for extra in ((), (opt(),)):
+            reply = ask(server, packet(question(name, kind), *extra))
+            assert reply.rcode() == rcode
+            assert [str(r) for rrset in reply.answer for r in rrset] == told_of
+            assert bool(reply.authority) is not bool(told_of)
+        assert not upstream.asked
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["printer.local", "x.test", "nas.home.arpa", "10.in-addr.arpa", "xinvalid"],
+)
+def test_names_that_may_be_somebodys_own_are_asked_for(name: str) -> None:
+    """Private zones are called so; whoever is asked knows them or denies them."""
+    with resolving(address_of) as upstream, forwarding(upstream.address) as server:
+        assert ask(server, packet(question(name))).answer
+
+
+def test_a_special_use_name_takes_a_route_of_its_own() -> None:
+    """Whoever wrote it means it; a wider one does not lead there."""
+    routes = Routes({"": [("a", 53)], "arpa": [("b", 53)], "x.invalid": [("c", 53)]})
+    want = {"y.x.invalid": "c", "invalid": "", "_dns.resolver.arpa": "", "ip6.arpa": "b", "alt": ""}
+    for name, host in want.items():
+        found = routes.to(wire.name_of(*name.encode().split(b".")))
+        assert [upstream.address[0] for upstream in found] == [host] * bool(host)
 
 
 def test_a_loop_ends_at_once_and_is_told_of() -> None:
