@@ -136,7 +136,7 @@ def _asked(at: Endpoint | Port, port: str, protocol: str | None) -> bool:
     if protocol is not None and at.protocol != protocol:
         return False
     name = at.port_name if isinstance(at, Endpoint) else at.name
-    return str(at.container_port) == port or (name or "").lower() == port.lower()
+    return str(at.container_port) == port or (name is not None and name.lower() == port.lower())
 
 
 def _without_zone(text: str, zone: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdatatype
 import pytest
@@ -22,6 +23,7 @@ from discovery.model import Cluster, Snapshot
 from tests.dns.talk import datagram, serving, stream
 from tests.dns.world import NOW, many, opt, packet, question, snapshot
 
+DS, HTTPS, TKEY, TSIG = 43, 65, 249, 250
 QR, AA, TC, RD = dns.flags.QR, dns.flags.AA, dns.flags.TC, dns.flags.RD
 ORDERS = question("orders.prod.ecs.internal")
 Ask = Callable[[DnsServer, bytes], bytes]
@@ -66,16 +68,58 @@ ROWS = [
     Row("orders.prod.ecs.internal", wire.TXT, answers=1),
     Row("10.1.0.10.in-addr.arpa", wire.PTR, answers=1),
     Row("10.1.0.10.in-addr.arpa", wire.A, authority=1),
+    Row("1.0.10.in-addr.arpa", wire.PTR, wire.REFUSED, flags=0, extended=20),
+    Row("010.1.0.10.in-addr.arpa", wire.PTR, wire.REFUSED, flags=0, extended=20),
+    Row("3" + 23 * ".0" + ".8.b.d.0.1.0.0.2.ip6.arpa", wire.PTR, answers=1),
+    Row("8.b.d.0.1.0.0.2.ip6.arpa", wire.PTR, wire.REFUSED, flags=0, extended=20),
     Row("ecs.internal", wire.SOA, answers=1),
     Row("ecs.internal", wire.NS, answers=1),
     Row("ecs.internal", wire.A, authority=1),
     Row("orders.prod.ecs.internal", wire.ANY, answers=1),
     Row("orders.prod.ecs.internal", wire.AAAA, authority=1),
     Row("orders.prod.ecs.internal", 65_280, authority=1),
+    Row("orders.prod.ecs.internal", 65_535, authority=1),
     Row("orders.prod.ecs.internal", 0, authority=1),
+    Row("orders.prod.ecs.internal", wire.OPT, authority=1),
+    Row("orders.prod.ecs.internal", TKEY, authority=1),
+    Row("orders.prod.ecs.internal", TSIG, authority=1),
+    Row("orders.prod.ecs.internal", HTTPS, authority=1),
+    Row("ecs.internal", DS, authority=1),
     Row("prod.ecs.internal", wire.A, authority=1),
     Row("idle.prod.ecs.internal", wire.A, authority=1),
+    Row("node.prod.ecs.internal", wire.A, authority=1),
+    Row("_tcp.orders.prod.ecs.internal", wire.SRV, authority=1),
+    Row("_zone.orders.prod.ecs.internal", wire.A, authority=1),
+    Row("pin._zone.orders.prod.ecs.internal", wire.A, authority=1),
+    Row("_tcp.eu-west-1b.pin._zone.orders.prod.ecs.internal", wire.SRV, authority=1),
+    Row("dns.ecs.internal", wire.A, authority=1),
+    Row("_tcp.ecs.internal", wire.PTR, authority=1),
+    Row("_dns-sd._udp.ecs.internal", wire.PTR, authority=1),
+    Row("EU-West-1b.pin._zone.orders.prod.ecs.internal", wire.SRV, answers=2, additional=1),
+    Row("eu-west-1b.prefer._zone.orders.ecs.internal", wire.A, answers=1),
+    Row("_http._tcp.eu-west-1b.pin._zone.orders.ecs.internal", wire.SRV, answers=1, additional=1),
+    Row("nowhere.pin._zone.orders.prod.ecs.internal", wire.SRV, authority=1),
+    Row("nowhere.prefer._zone.orders.prod.ecs.internal", wire.SRV, answers=4, additional=2),
+    Row("00000001.orders.prod.ecs.internal", wire.A, answers=1),
+    Row("0000000.orders.prod.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row("ip-10-0-1-10.node.prod.ecs.internal", wire.A, answers=1),
+    Row("ip-010-0-1-10.node.prod.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row("_services._dns-sd._udp.ecs.internal", wire.PTR, answers=4),
+    Row("_http._tcp.prod.ecs.internal", wire.PTR, answers=3),
+    Row("dns-version.ecs.internal", wire.TXT, answers=1),
+    Row("ns.dns.ecs.internal", wire.A, answers=1),
     Row("nope.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row("*.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row("*.orders.prod.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row(r"orders\.prod.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row(r"orders\000.prod.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row(r"\255\254.ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row(63 * "x" + ".ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row(3 * (63 * "x" + ".") + 48 * "x" + ".ecs.internal", wire.A, wire.NXDOMAIN, authority=1),
+    Row("_nope._tcp.orders.ecs.internal", wire.SRV, wire.NXDOMAIN, authority=1),
+    Row("_._tcp.orders.ecs.internal", wire.SRV, wire.NXDOMAIN, authority=1),
+    Row("_080._tcp.orders.ecs.internal", wire.SRV, wire.NXDOMAIN, authority=1),
+    Row("_http._sctp.orders.ecs.internal", wire.SRV, wire.NXDOMAIN, authority=1),
     Row("twin.ecs.internal", wire.A, wire.NXDOMAIN, authority=1, extended=0),
     Row("x.late.ecs.internal", wire.A, wire.SERVFAIL, flags=0, extended=14),
     Row("_http._tcp.cold.ecs.internal", wire.SRV, wire.SERVFAIL, flags=0, extended=14),
@@ -83,6 +127,9 @@ ROWS = [
     Row("ecs.internal", wire.IXFR, wire.REFUSED, flags=0),
     Row("example.org", wire.A, wire.REFUSED, flags=0, extended=20),
     Row(".", wire.NS, wire.REFUSED, flags=0, extended=20),
+    Row("internal", wire.NS, wire.REFUSED, flags=0, extended=20),
+    Row("localhost", wire.A, wire.REFUSED, flags=0, extended=20),
+    Row(r"orders.prod.ecs\.internal", wire.A, wire.REFUSED, flags=0, extended=20),
     Row("1.0.0.127.in-addr.arpa", wire.PTR, wire.REFUSED, flags=0, extended=20),
     Row("version.bind", wire.TXT, answers=1, cls=wire.CHAOS),
     Row("id.server", wire.TXT, answers=1, cls=wire.CHAOS),
@@ -98,7 +145,9 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name} {row.kind}")
 def test_questions_are_answered(server: DnsServer, row: Row, edns: bool, ask: Ask) -> None:
     """Code, flags, sections, TTLs, the echoed question, and an OPT exactly where there was one."""
-    asked = question(row.name, row.kind, row.cls)
+    name = dns.name.from_text(row.name).to_wire()
+    assert name is not None
+    asked = name + struct.pack("!2H", row.kind, row.cls)
     octets = packet(asked, *((opt(),) if edns else ()), flags=0x01B0 & ~0x80)
     raw = ask(server, octets)
     message = reply(lambda *_: raw, server, octets)
@@ -274,6 +323,20 @@ def test_a_hundred_records_without_edns_are_cut_to_512_octets() -> None:
         whole = reply(stream, server, octets)
         assert not whole.flags & TC
         assert (len(whole.answer), len(whole.additional)) == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("size", "limit"),
+    [(0, 512), (511, 512), (512, 512), (513, 513), (1_232, 1_232), (65_535, 1_232)],
+)
+def test_a_datagram_is_as_long_as_the_client_can_take(size: int, limit: int) -> None:
+    """RFC 6891 §6.2.3: less than 512 means 512; more than 1232 would be fragmented."""
+    known = snapshot(many(100))
+    with serving(lambda: known) as server:
+        raw = datagram(server, packet(question("many.ecs.internal", wire.SRV), opt(size=size)))
+        message = dns.message.from_wire(raw, one_rr_per_rrset=True)
+        assert message.flags & TC
+        assert limit - 70 < len(raw) <= limit
 
 
 def test_two_thousand_endpoints_fill_a_message_over_tcp() -> None:

@@ -384,6 +384,27 @@ def test_a_special_use_name_takes_a_route_of_its_own() -> None:
         assert [upstream.address[0] for upstream in found] == [host] * bool(host)
 
 
+def test_records_that_nobody_asked_for_answer_no_other_question() -> None:
+    """Whatever comes along with an answer, or under an alias: each question is asked itself."""
+
+    def says(query: dns.message.Message, _: bool) -> list[bytes]:
+        name = query.question[0].name
+        evil = [f"{victim} 60 A 192.0.2.66" for victim in VICTIMS]
+        alias = f"{name} 60 CNAME {VICTIMS[0]}"
+        asks_for_itself = name.to_text().lower() in VICTIMS
+        return [told(query, *([f"{name} 60 A 192.0.2.1"] if asks_for_itself else [alias, *evil]))]
+
+    with resolving(says) as upstream, forwarding(upstream.address) as server:
+        ask(server)
+        for name in VICTIMS[:2]:
+            assert str(ask(server, packet(question(name))).answer[0][0]) == "192.0.2.1"
+        ours = ask(server, packet(question(VICTIMS[2])))
+        assert {str(r) for r in ours.answer[0]} == {"10.0.1.10", "10.0.1.11"}
+
+
+VICTIMS = ("bank.example.", "com.", "orders.prod.ecs.internal.")
+
+
 def test_a_loop_ends_at_once_and_is_told_of() -> None:
     """An upstream that is ourselves: SERVFAIL for all, no storm."""
     heard: list[Event] = []
