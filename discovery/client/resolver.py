@@ -79,10 +79,15 @@ class Resolver:
     ) -> None:
         settings = _configured(settings or Settings(), cluster)
         listeners = listeners or Listeners()
-        by_hand = ByHand(
-            settings.overrides, settings.enable, settings.zone, listeners=listeners, clock=clock
-        )
         source = settings.source if source is None else source
+        by_hand = ByHand(
+            settings.overrides,
+            settings.enable,
+            settings.zone,
+            labels=tuple(c.label for c in settings.clusters) if source == "ecs" else (),
+            listeners=listeners,
+            clock=clock,
+        )
         self._title = without_password(source) if isinstance(source, str) else type(source).__name__
         if isinstance(source, str):
             whole = whole or is_read_whole(source)

@@ -25,6 +25,8 @@ def aliased(
     alias: Alias, snapshot: Snapshot, zone: str, now: float
 ) -> tuple[Service, float] | None:
     """The service that an alias is at `now`, and when it was read; `None` where none is known."""
+    if missing_cluster(alias, snapshot.labels, zone) is not None:
+        return None
     known: list[tuple[Service, float]] = []
     missing: list[Exclusion] = []
     for target, part in alias.targets:
@@ -48,6 +50,15 @@ def aliased(
     read_at = min(snapshot.read_at.get(s.key, s.observed_at) for s in used)
     name = names.parse(alias.name, snapshot.labels, zone)
     return _united(name, used, missing), read_at
+
+
+def missing_cluster(alias: Alias, labels: tuple[str, ...], zone: str) -> str | None:
+    """The cluster that an alias' name ends in, where there is no such one.
+
+    Only what ECS made has dots in its names; an alias with one was meant for another cluster.
+    """
+    service = names.parse(alias.name, labels, zone).service
+    return service.rpartition(".")[2] if "." in service else None
 
 
 def _target(snapshot: Snapshot, target: str, zone: str) -> tuple[Service | None, str]:

@@ -18,8 +18,9 @@ from pathlib import Path
 from discovery.errors import BadSetting
 from discovery.events import Listeners, Noticed
 from discovery.model import Snapshot
+from discovery.overrides.aliases import missing_cluster
 from discovery.overrides.applied import Decisions, Enable
-from discovery.overrides.rules import Overrides, overrides_in
+from discovery.overrides.rules import Alias, Overrides, overrides_in
 
 _log = logging.getLogger("discovery")
 
@@ -33,7 +34,8 @@ _WANT = "a TOML file that can be read"
 class ByHand:
     """What a person has in force: an adjustment for the catalog, and who has it adjust anew.
 
-    Without a `path` only tags count. Reads the file at once; raises `BadSetting`.
+    Without a `path` only tags count. `labels` are the clusters, where they are known before
+    anything is read. Reads the file at once; raises `BadSetting`.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class ByHand:
         enable: Enable,
         zone: str,
         *,
+        labels: tuple[str, ...] = (),
         listeners: Listeners | None = None,
         clock: Callable[[], float],
     ) -> None:
         self._path = Path(path) if path else None
         self._enable: Enable = enable
         self._zone = zone
+        self._labels = labels
         self._listeners = listeners or Listeners()
         self._clock = clock
         self._signature: _Signature | None = None  # of the file in force
@@ -61,12 +65,18 @@ class ByHand:
         self._decisions = Decisions(Overrides(), enable, zone)
         if self._path is not None:
             self._signature = _signature(self._path)
-            self._decisions = Decisions(_read(self._path), enable, zone)
+            self._decisions = Decisions(self._usable(self._path), enable, zone)
 
     @property
     def has_aliases(self) -> bool:
         """Whether there are names that stand for others, which may be anywhere."""
         return bool(self._decisions.overrides.aliases)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether all clusters have been read."""
+        clusters = self._read.clusters
+        return bool(clusters) and all(cluster.observed_at is not None for cluster in clusters)
 
     def adjusted(self, snapshot: Snapshot, now: float) -> Snapshot:
         """See `Adjustment`."""
@@ -119,7 +129,7 @@ class ByHand:
                 return False
             if signature == self._signature:
                 return False
-            overrides = _read(self._path)
+            overrides = self._usable(self._path)
         except BadSetting as error:
             self._say(f"{error.message}; the last good file stays in force")
             return False
@@ -132,13 +142,25 @@ class ByHand:
         self._listeners.emit(Noticed(f"overrides: {len(overrides)} in force"))
         return True
 
+    def _usable(self, path: Path) -> Overrides:
+        """What is in the file; its aliases are in clusters that there are, as far as is known."""
+        overrides = _read(path)
+        if labels := self._read.labels if self._is_known else self._labels:
+            for alias in overrides.aliases:
+                _refuse_elsewhere(alias, labels, self._zone, path)
+        return overrides
+
     def _check(self) -> None:
         """Say once of each file what in it speaks of nothing, when all that there is is known."""
         read = self._read
-        known = bool(read.clusters) and all(c.observed_at is not None for c in read.clusters)
-        if self._is_checked or not known:
+        if self._is_checked or not self._is_known:
             return
         self._is_checked = True
+        try:
+            for alias in self._decisions.overrides.aliases:
+                _refuse_elsewhere(alias, read.labels, self._zone, self._path)
+        except BadSetting as error:
+            self._say(error.message)
         if idle := self._decisions.idle(read, self._clock()):
             message = f"overrides: nothing matches {', '.join(idle)} of {self._path}"
             self._listeners.emit(Noticed(message))
@@ -170,6 +192,13 @@ def _read(path: Path) -> Overrides:
         raise _unusable(path, str(error)) from error
     except BadSetting as error:
         raise BadSetting(f"overrides ({path}): {error.key}", error.value, error.want) from None
+
+
+def _refuse_elsewhere(alias: Alias, labels: tuple[str, ...], zone: str, path: Path | None) -> None:
+    missing = missing_cluster(alias, labels, zone)
+    if missing is not None:
+        want = f"a name in one of the clusters {', '.join(labels)}: there is no {missing}"
+        raise BadSetting(f"overrides ({path}): {alias.place}.name", alias.name, want)
 
 
 def _unusable(path: Path, why: str) -> BadSetting:

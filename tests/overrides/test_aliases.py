@@ -60,6 +60,11 @@ class TestFailover:
         assert hosts(decided(snapshot(HERE, THERE), text), "pay") == ["1", "2"]
         assert hosts(decided(snapshot(NOBODY, THERE), text), "pay") == ["3"]
 
+    def test_in_a_cluster_that_there_is_not_it_is_not_made(self) -> None:
+        """Least of all in another one."""
+        text = FAILOVER.replace("payments", "payments.nowhere")
+        assert decided(snapshot(HERE, THERE), text).services.keys() == {HERE.key, THERE.key}
+
 
 class TestParts:
     """Several at once."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from discovery.catalog.catalog import Catalog
 from discovery.client.resolver import Resolver
 from discovery.errors import BadSetting, UnknownService
 from discovery.events import Event, Listeners, Noticed
@@ -105,6 +106,23 @@ class TestTheFile:
         desk.write(EXCLUDE + ALIAS)
         assert [it.look(), it.look()] == [False, True]
         assert desk.said == ["overrides: 2 in force"]
+
+    def test_an_alias_in_a_cluster_that_there_is_not_is_refused(self, desk: Desk) -> None:
+        """At the start where the clusters are known by then."""
+        desk.write(ALIAS.replace("site", "site.prud"))
+        with pytest.raises(BadSetting, match=r"alias\[0\].name: 'site.prud' .* there is no prud"):
+            ByHand(str(desk.path), "all", "ecs.internal", labels=("prod", "test"), clock=desk.clock)
+
+    def test_an_alias_in_a_cluster_that_turns_out_not_to_be_is_said(self, desk: Desk) -> None:
+        """Once the clusters are known."""
+        desk.write(ALIAS.replace("site", "site.prud"))
+        it = desk.by_hand()
+        catalog = Catalog(["demo"], adjustments=[it.adjusted], clock=desk.clock)
+        it.look()
+        assert desk.said == []
+        catalog.publish(WEB)
+        it.look()
+        assert "of the clusters demo: there is no prud" in desk.said[0]
 
     @pytest.mark.parametrize(
         ("text", "told"),
