@@ -101,8 +101,8 @@ class QueryDropped:
 class Checked:
     """An endpoint was connected to (`connect`) or probed (`tcp`, `http`, `grpc`).
 
-    `result` is `accepted`, `refused`, `silent`, or `passed`, `failed` of a probe; `seconds` is what
-    it took, of several at once all together.
+    `result` is `accepted`, `refused`, `silent` or `untried` (our own trouble); of a probe it is
+    `passed` or `failed`. `seconds` is what it took, of several at once all together.
     """
 
     kind: str

@@ -23,6 +23,7 @@ from discovery.health.demotion import adjusted
 from discovery.health.evidence import (
     Evidence,
     Rules,
+    Seen,
     Subject,
     is_young,
     seen_after,
@@ -265,15 +266,21 @@ class Checks:
         seconds = time.monotonic() - began
         now = self._clock()
         with self._lock:
-            seen, doubted = dict(self._evidence.seen), dict(self._evidence.doubted)
+            known = self._pruned(self._evidence, now)
+            seen, doubted = dict(known.seen), dict(known.doubted)
+            untried = dict(known.untried)
             for subject in subjects:
-                outcome = found.get(subject[1:])
-                if outcome is None:
+                result, why = found.get(subject[1:], (None, ""))
+                if result is None:
                     continue
-                seen[subject] = seen_after(seen.get(subject), outcome[0], now, outcome[1])
-                if outcome[0] == "accepted":
+                if result == "untried":
+                    untried[subject] = why
+                    continue
+                untried.pop(subject, None)
+                seen[subject] = seen_after(seen.get(subject), result, now, why)
+                if result == "accepted":
                     doubted.pop(subject, None)
-            self._evidence = self._pruned(replace(self._evidence, seen=seen, doubted=doubted), now)
+            self._evidence = replace(known, seen=seen, doubted=doubted, untried=untried)
         for result, _ in found.values():
             self._listeners.emit(Checked("connect", result, seconds))
 
@@ -282,13 +289,17 @@ class Checks:
         if 0 <= now - self._pruned_at < FORGET_S / 5:
             return evidence
         self._pruned_at = now
-        there = {subject_of(e) for s in self._read.services.values() for e in s.endpoints}
+        there = {
+            subject_of(e): self._read.read_at.get(key, s.observed_at)
+            for key, s in self._read.services.items()
+            for e in s.endpoints
+        }
         recent = now - FORGET_S
         return Evidence(
             {
                 subject: seen
                 for subject, seen in evidence.seen.items()
-                if seen.at > recent or (subject in there and seen.result != "accepted")
+                if seen.at > recent or (subject in there and _still_counts(seen, there[subject]))
             },
             {subject: at for subject, at in evidence.doubted.items() if subject in there},
             {
@@ -296,6 +307,7 @@ class Checks:
                 for subject, standing in evidence.probed.items()
                 if subject in there
             },
+            {subject: why for subject, why in evidence.untried.items() if subject in there},
         )
 
     def _failed(self, subject: Subject) -> bool:
@@ -304,3 +316,8 @@ class Checks:
     def _tell(self) -> None:
         if self._adjust is not None:
             self._adjust()
+
+
+def _still_counts(seen: Seen, read_at: float) -> bool:
+    """Whether what was seen long ago is still held against an endpoint that was read then."""
+    return seen.result != "accepted" or (seen.refused_at is not None and seen.refused_at > read_at)

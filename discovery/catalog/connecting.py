@@ -1,6 +1,6 @@
 """Connecting to many addresses at once, to see whether anybody listens: TCP, in one thread.
 
-Rule 1: what is our own trouble (no descriptor, no port left) is no result.
+Rule 1: what is our own trouble (no descriptor, no port left) is no result: the place is "untried".
 Rule 2: nothing is sent; a connection that is made is closed at once.
 """
 
@@ -11,21 +11,20 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
+from typing import Literal
 
 from discovery.health.evidence import Result
 
 Place = tuple[str, int]  # an IP address and a port
-Outcome = tuple[Result, str]  # and the system's word where it is silent
+Outcome = tuple[Result | Literal["untried"], str]  # and the system's word where nobody answered
 
 TIMEOUT_S = 0.5
 AT_ONCE = 200
 
 _UNDER_WAY = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 _REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
-_OURS = {
-    *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL),
-    *(errno.EAFNOSUPPORT, errno.EINVAL, errno.EAGAIN),
-}
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_OURS = {*_SCARCE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL, errno.EAGAIN}
 
 
 def connected(
@@ -66,15 +65,18 @@ def _begin(
         host, port = place = waiting.popleft()
         try:
             it = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        except OSError:  # no descriptor left: those under way may give some back
-            if not selector.get_map():
-                waiting.clear()
-            return
+        except OSError as error:
+            if error.errno in _SCARCE and selector.get_map():
+                waiting.appendleft(place)  # those under way may give some back
+                return
+            found[place] = "untried", _words(error.errno)
+            continue
         it.setblocking(False)
         try:
             code = it.connect_ex((host, port))
-        except (OSError, OverflowError):  # not an address
+        except (OSError, OverflowError):
             it.close()
+            found[place] = "untried", "not an address"
             continue
         if code in _UNDER_WAY:
             deadline = time.monotonic() + timeout_s
@@ -110,5 +112,9 @@ def _end(it: socket.socket, place: Place, code: int, found: dict[Place, Outcome]
         found[place] = "accepted", ""
     elif code in _REFUSED:
         found[place] = "refused", ""
-    elif code not in _OURS:
-        found[place] = "silent", os.strerror(code).lower()
+    else:
+        found[place] = "untried" if code in _OURS else "silent", _words(code)
+
+
+def _words(code: int | None) -> str:
+    return os.strerror(code or 0).lower()

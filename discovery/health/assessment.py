@@ -18,6 +18,7 @@ from discovery.health.evidence import (
     Subject,
     Verdict,
     again_s,
+    is_doubtful,
     signs_of,
     signs_of_service,
     subject_of,
@@ -86,10 +87,16 @@ def _cases(
     """The endpoints that there is a reason to look at; all of a service of which any is silent."""
     touched = {s[0][0] for s in (*evidence.seen, *evidence.doubted, *evidence.probed)}
     for key, service in snapshot.services.items():
-        shared = signs_of_service(service, snapshot.cluster(service.cluster), snapshot, rules, now)
+        cluster = snapshot.cluster(service.cluster)
+        shared = signs_of_service(service, cluster, snapshot, rules, now)
         if not (everything or shared or _concerns(service, touched, rules, now)):
             continue
-        found = [_case(service, e, shared, evidence, rules, now) for e in _serving(service)]
+        read = _Read(
+            snapshot.read_at.get(key, service.observed_at),
+            shared,
+            cluster is not None and cluster.denied_since is not None,
+        )
+        found = [_case(service, e, read, evidence, rules, now) for e in _serving(service)]
         if not (everything or any(map(_is_silent, found))):
             found = [c for c in found if c.signs or c.seen or c.probe]
         if found:
@@ -111,23 +118,31 @@ def _serving(service: Service) -> Iterator[Endpoint]:
     return (e for e in service.endpoints if e.protocol == "tcp" and e.health in SERVES)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """When a service was read, the signs that follow for all of it, and whether it may be now."""
+
+    at: float
+    signs: frozenset[Sign]
+    is_denied: bool
+
+
 def _case(
-    service: Service,
-    endpoint: Endpoint,
-    shared: frozenset[Sign],
-    evidence: Evidence,
-    rules: Rules,
-    now: float,
+    service: Service, endpoint: Endpoint, read: _Read, evidence: Evidence, rules: Rules, now: float
 ) -> Case:
     placement = service.placements.get(endpoint.task_arn or "", _NOWHERE)
     subject = subject_of(endpoint)
+    seen = evidence.seen.get(subject)
     return Case(
         endpoint,
         subject,
-        shared | signs_of(endpoint, placement, evidence, rules, now),
+        read.signs | signs_of(endpoint, placement, evidence, rules, now),
         (service.cluster, placement.machine or endpoint.host),
-        evidence.seen.get(subject),
+        seen,
         evidence.probed.get(subject),
+        is_doubtful(seen, placement, rules, read.at),
+        read.is_denied,
+        evidence.untried.get(subject),
     )
 
 

@@ -6,7 +6,7 @@ Rule 2: of two tasks of a cluster at one address the one started later is right:
 addresses are reused, and of services read at different times one list may be old.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from discovery.health.eligibility import RANK, role_of
@@ -41,7 +41,7 @@ def judged_by(service: Service, verdicts: Mapping[Identity, Verdict]) -> Service
     notes = {identity: v.reason for identity, v in verdicts.items() if not v.is_out}
     if not out:
         return replace(service, notes=notes)
-    kept = keeping_shares(service, [e for e in service.endpoints if e.identity not in out])
+    kept = [e for e in service.endpoints if e.identity not in out]
     resort = _last_resort(service, kept, out)
     notes |= {e.identity: out[e.identity].reason for e in resort if e.identity in out}
     again = {e.identity for e in resort}
@@ -49,11 +49,13 @@ def judged_by(service: Service, verdicts: Mapping[Identity, Verdict]) -> Service
     back = {_part(e) for e in resort}
     exclusions = [x for x in service.exclusions if _part(x) not in back]
     exclusions += [_excluded(e, out[e.identity].reason) for e in gone]
+    offered = keeping_shares(service, [*kept, *resort])
     return replace(
         service,
-        endpoints=tuple(sorted((*kept, *resort), key=lambda e: RANK[e.health])),
+        endpoints=tuple(sorted(offered, key=lambda e: RANK[e.health])),
         exclusions=tuple(sorted(exclusions, key=lambda x: x.task_arn)),
         notes=notes,
+        spares=tuple(e for e in service.spares if e.identity not in out),
     )
 
 
@@ -66,13 +68,12 @@ def _last_resort(
         return role_of(endpoint, service.default_port_of(endpoint))
 
     served = {role(e) for e in kept if e.health in SERVES}
-    demoted = [
-        replace(e, health=health)
-        for e in service.endpoints
-        if e.identity in out and (health := out[e.identity].health) is not None
-    ]
-    lacking = {role(e) for e in demoted} - served
-    return [e for e in (*demoted, *service.spares) if role(e) in lacking]
+    lost = [(e, out[e.identity]) for e in service.endpoints if e.identity in out]
+    lacking = {role(e) for e, verdict in lost if not verdict.is_old} - served
+    demoted = [replace(e, health=v.health) for e, v in lost if v.health is not None]
+    known = {e.identity for e in service.endpoints} | out.keys()
+    spares = [e for e in service.spares if e.identity not in known]
+    return [e for e in (*demoted, *spares) if role(e) in lacking]
 
 
 def _part(of: Endpoint | Exclusion) -> tuple[str, str | None, int | None]:
@@ -85,12 +86,12 @@ def _excluded(endpoint: Endpoint, reason: str) -> Exclusion:
 
 def _without_collisions(services: Mapping[Key, Service]) -> dict[Key, Service]:
     """The services that lose an endpoint because a newer task has its address."""
-    places = [(e.host, e.port) for service in services.values() for e in service.endpoints]
+    places = [(e.host, e.port) for s in services.values() for e in _claiming(s)]
     if len(set(places)) == len(places):
         return {}
     claims: dict[_Place, list[tuple[Key, Endpoint]]] = {}
     for key, service in services.items():
-        for e in service.endpoints:
+        for e in _claiming(service):
             if e.task_arn not in service.placements:
                 continue
             place = (service.cluster, e.host, e.port, e.protocol)
@@ -105,6 +106,13 @@ def _without_collisions(services: Mapping[Key, Service]) -> dict[Key, Service]:
             if e.task_arn != newest.task_arn:
                 lost.setdefault(key, {})[e.identity] = Verdict(reason, health=None)
     return {key: _without(services[key], found) for key, found in lost.items()}
+
+
+def _claiming(service: Service) -> Iterator[Endpoint]:
+    """All that runs, whether it serves or not: a newer task may still be starting."""
+    yield from service.endpoints
+    offered = {e.identity for e in service.endpoints} if service.spares else ()
+    yield from (e for e in service.spares if e.identity not in offered)
 
 
 def _without(service: Service, lost: Mapping[Identity, Verdict]) -> Service:

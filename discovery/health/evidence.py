@@ -6,6 +6,8 @@ proof that nobody listens there; silence proves little, since a firewall is sile
 Rule 1: only endpoints with a reason are connected to (`Sign`); all others are as their source says.
 Rule 2: what was seen belongs to an endpoint at an address: it says nothing of another endpoint
 there, nor of this one elsewhere.
+Rule 3: a refusal ends what was read before it: whoever accepts there afterwards may be somebody
+else, until a later read says that it is still the same. Only a boot begins with refusals.
 
 Pure: times are seconds since the epoch and arguments.
 """
@@ -38,7 +40,8 @@ class Rules:
 class Seen:
     """What came of connecting, the last time and so often in a row; `why` is the system's word.
 
-    `was_up`: it has accepted before.
+    `was_up`: it has accepted before. `refused_at` is when it refused last, and `fell` whether it
+    had accepted before that.
     """
 
     result: Result
@@ -46,6 +49,8 @@ class Seen:
     times: int = 1
     why: str = ""
     was_up: bool = False
+    refused_at: float | None = None
+    fell: bool = False
 
     @property
     def answered(self) -> bool:
@@ -58,12 +63,14 @@ class Evidence:
     """All that is known by connecting.
 
     `doubted` are endpoints that callers could not connect to, with when. `probed` are those with
-    active probes, and how these stand.
+    active probes, and how these stand. `untried` are those that nothing is known of because we
+    could not try, such as for lack of sockets, with the system's word.
     """
 
     seen: Mapping[Subject, Seen] = field(default_factory=dict)
     doubted: Mapping[Subject, float] = field(default_factory=dict)
     probed: Mapping[Subject, Standing] = field(default_factory=dict)
+    untried: Mapping[Subject, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Case:
     """An endpoint, why it is looked at, and what was seen of it.
 
     `machine` is what fails together: the container instance, or the address where none is known.
+    `is_doubtful`: it refused since it was read (rule 3). `is_denied`: nothing may be read now.
+    `untried` is why we could not connect, where that is our own trouble.
     """
 
     endpoint: Endpoint
@@ -79,6 +88,9 @@ class Case:
     machine: tuple[str, str]
     seen: Seen | None = None
     probe: Standing | None = None
+    is_doubtful: bool = False
+    is_denied: bool = False
+    untried: str | None = None
 
     @property
     def zone(self) -> tuple[str, str | None]:
@@ -92,13 +104,15 @@ class Verdict:
 
     `health` is what it counts as where nothing better runs; `None` where it is no last resort
     either, since who answers there may be somebody else by now. `by_silence`: nobody answered,
-    which may be our own network's fault.
+    which may be our own network's fault. `is_old`: what is known of its service is so old that no
+    spare of it can be trusted in its place.
     """
 
     reason: str
     is_out: bool = True
     health: Health | None = "unhealthy"
     by_silence: bool = False
+    is_old: bool = False
 
 
 def subject_of(endpoint: Endpoint) -> Subject:
@@ -110,7 +124,19 @@ def seen_after(before: Seen | None, result: Result, at: float, why: str = "") ->
     """The same with one more result."""
     times = before.times + 1 if before is not None and before.result == result else 1
     was_up = before is not None and (before.was_up or before.result == "accepted")
-    return Seen(result, at, times, why, was_up)
+    if result == "refused":
+        return Seen(result, at, times, why, was_up, at, was_up)
+    if before is None:
+        return Seen(result, at, times, why)
+    return Seen(result, at, times, why, was_up, before.refused_at, before.fell)
+
+
+def is_doubtful(seen: Seen | None, placement: Placement, rules: Rules, read_at: float) -> bool:
+    """Whether it refused since it was read, and not because it was still booting (rule 3)."""
+    if seen is None or seen.refused_at is None or seen.refused_at <= read_at:
+        return False
+    young_until = (placement.started_at or 0.0) + rules.young_for_s
+    return seen.fell or seen.refused_at > young_until
 
 
 def is_young(endpoint: Endpoint, placement: Placement, rules: Rules, now: float) -> bool:
@@ -160,15 +186,25 @@ def verdict_on(case: Case, loss: str | None) -> Verdict | None:
     result = case.seen.result if case.seen is not None else None
     words = _words(case)
     if "denied" in case.signs and result != "accepted":
-        return Verdict(f"reading it has not been permitted for too long and {words}", health=None)
+        reason = f"reading it has not been permitted for too long and {words}"
+        return Verdict(reason, health=None, is_old=True)
     if result == "refused":
         return _refused(case)
+    if case.is_doubtful:
+        # In an outage it is better than nothing; without permissions nobody may ever read again.
+        return Verdict(
+            f"it refused connections since it was read, and {words}: it may be another one by now",
+            health=None if case.is_denied else "unhealthy",
+            is_old=case.is_denied,
+        )
     if loss is not None:
         return Verdict(loss, by_silence=True)
     if "lost" in case.signs:
         reason, silent = f"its host's agent is disconnected and {words}", result == "silent"
         return Verdict(reason, is_out=silent, by_silence=silent)
     if "young" in case.signs and result is None:
+        if case.untried is not None:
+            return Verdict(f"it is young and cannot be tried: {case.untried}", is_out=False)
         return Verdict(f"starting: {words}", health="starting")
     if "young" in case.signs and result == "silent":
         return Verdict(f"it is young and {words}: whether it is up is not known", is_out=False)
@@ -178,7 +214,7 @@ def verdict_on(case: Case, loss: str | None) -> Verdict | None:
 def _refused(case: Case) -> Verdict:
     words = _words(case)
     if "old" in case.signs:
-        return Verdict(f"what is known of it is old and {words}", health=None)
+        return Verdict(f"what is known of it is old and {words}", health=None, is_old=True)
     if "lost" in case.signs:
         return Verdict(f"its host's agent is disconnected and {words}")
     if "young" in case.signs and case.seen is not None and not case.seen.was_up:

@@ -186,8 +186,8 @@ class Asking:
 
     def _tcp(self, endpoint: Endpoint) -> str | None:
         place = (endpoint.host, endpoint.port)
-        result, why = connected([place], self._timeout_s).get(place, ("accepted", ""))
-        if result == "accepted":
+        result, why = connected([place], self._timeout_s).get(place, ("untried", ""))
+        if result in ("accepted", "untried"):
             return None
         return "tcp: it refuses connections" if result == "refused" else f"tcp: {why}"
 

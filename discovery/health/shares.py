@@ -13,7 +13,8 @@ _NOWHERE = Placement()
 def keeping_shares(service: Service, kept: Sequence[Endpoint]) -> list[Endpoint]:
     """Those of a service's endpoints that are kept, so that each revision keeps its share.
 
-    Where tasks share alike, and where only one revision is left to share, weights stay as they are.
+    Spares may be among them. Where tasks share alike, where only one revision is left to share, and
+    where a revision had no share that is known, weights stay as they are.
     """
     if all(placement.revision is None for placement in service.placements.values()):
         return list(kept)
@@ -32,7 +33,9 @@ def keeping_shares(service: Service, kept: Sequence[Endpoint]) -> list[Endpoint]
 
     def weighed(endpoint: Endpoint) -> Endpoint:
         mine = pool(endpoint)
-        if sharing[mine[0]] < 2 or not after[mine] or after[mine] == before[mine]:
+        if sharing[mine[0]] < 2 or not before[mine] or not after[mine]:
+            return endpoint
+        if after[mine] == before[mine]:
             return endpoint
         return replace(endpoint, weight=round(endpoint.weight * before[mine] / after[mine], 6))
 

@@ -128,17 +128,17 @@ def _ruled(service: Service, rules: Iterable[Rule], enable: Enable) -> Service:
             notes |= dict.fromkeys(staying, f"{rule.words}; kept, since nothing else serves")
             kept = [e for e in kept if e.identity not in leaving]
     out = [e for e in service.endpoints if e.identity in reasons]
-    kept = keeping_shares(service, kept)
     resort = [e for e in _resort(service, kept, out) if reason(e) is None]
+    offered = keeping_shares(service, [*kept, *resort])
     if weights := [rule for rule in rules if rule.kind == "weight"]:
-        kept = [_weighed(endpoint, weights) for endpoint in kept]
-    if not out and not notes and all(map(is_, kept, service.endpoints)):
+        offered = [_weighed(endpoint, weights) for endpoint in offered]
+    if not out and not notes and all(map(is_, offered, service.endpoints)):
         return service
     back = {_part(e) for e in resort}
     exclusions = [x for x in service.exclusions if _part(x) not in back]
     return replace(
         service,
-        endpoints=(*kept, *resort),
+        endpoints=tuple(offered),
         exclusions=(*exclusions, *(_excluded(e, reasons[e.identity]) for e in out)),
         notes={**service.notes, **notes},
     )

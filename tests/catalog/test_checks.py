@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
 import pytest
 
@@ -23,11 +24,14 @@ OLD = Placement(started_at=NOW - 3_600, agent_connected=True)
 YOUNG = Placement(started_at=NOW, agent_connected=True)
 
 
+Tried = Result | Literal["untried"]
+
+
 class Network:
     """What connecting to each host comes to; hosts that it does not know are not tried."""
 
     def __init__(self, **hosts: Result) -> None:
-        self.hosts = {f"10.0.0.{name[1:]}": result for name, result in hosts.items()}
+        self.hosts: dict[str, Tried] = {f"10.0.0.{n[1:]}": result for n, result in hosts.items()}
         self.tried: list[str] = []
         self.within_s: list[float] = []
         self.works = True
@@ -43,7 +47,11 @@ class Network:
             self.failed.release()
             raise RuntimeError("a mistake")
         self.tried += [host for host, _ in places]
-        return {p: (self.hosts[p[0]], "") for p in places if p[0] in self.hosts}
+        return {p: _outcome(self.hosts[p[0]]) for p in places if p[0] in self.hosts}
+
+
+def _outcome(result: Tried) -> Outcome:
+    return result, "too many open files" if result == "untried" else ""
 
 
 def service(placed: Placement, *numbers: int, name: str = "web") -> Service:
@@ -319,3 +327,52 @@ def test_one_that_accepted_before_is_looked_at_again_when_a_caller_misses_it() -
     assert rig.round() == 1
     assert rig.hosts == ["10.0.0.2"]
     assert [x.reason for x in rig.web.exclusions] == ["it refuses connections"]
+
+
+def test_without_sockets_of_our_own_the_young_are_admitted() -> None:
+    """It is said, and they are tried again, which then counts."""
+    network = Network()
+    rig = Rig(service(YOUNG, 1, 2), network=network)
+    network.hosts = {"10.0.0.1": "untried", "10.0.0.2": "accepted"}
+    rig.load()
+    assert rig.hosts == ["10.0.0.1", "10.0.0.2"]
+    note = rig.web.notes[endpoint(1).identity]
+    assert note == "it is young and cannot be tried: too many open files"
+    network.hosts["10.0.0.1"] = "refused"
+    assert rig.round() == 1
+    assert rig.hosts == ["10.0.0.2"]
+
+
+def test_who_refused_since_the_last_read_is_out_until_the_next() -> None:
+    """Whoever accepts there meanwhile may be another service's task."""
+    rig = Rig(service(OLD, 1, 2), network=Network(h1="refused"))
+    rig.load()
+    rig.clock.now = NOW + 1
+    rig.checks.doubt(endpoint(1))
+    rig.round()
+    rig.network.hosts["10.0.0.1"] = "accepted"
+    rig.clock.now = NOW + 3
+    rig.round()
+    assert rig.hosts == ["10.0.0.2"]
+    (out,) = rig.web.exclusions
+    assert out.reason == (
+        "it refused connections since it was read, and it accepts connections: "
+        "it may be another one by now"
+    )
+    rig.source.say(observed(reading(service(OLD, 1, 2)), at=NOW + 4))
+    rig.load()
+    assert rig.hosts == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_a_refusal_is_remembered_for_as_long_as_nothing_is_read() -> None:
+    """Though what else was seen long ago is forgotten."""
+    rig = Rig(service(OLD, 1, 2), network=Network(h1="refused", h2="accepted"))
+    rig.load()
+    rig.clock.now = NOW + 1
+    rig.checks.doubt(endpoint(1))
+    rig.round()
+    rig.network.hosts["10.0.0.1"] = "accepted"
+    for _ in range(100):
+        rig.clock.now += 30
+        rig.round()
+    assert rig.hosts == ["10.0.0.2"]

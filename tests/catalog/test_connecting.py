@@ -91,9 +91,10 @@ def test_the_time_for_all_is_bounded(silent: Place, listening: Place) -> None:
     assert time.monotonic() - began < 250
 
 
-def test_what_is_no_address_has_no_result() -> None:
+def test_what_is_no_address_is_not_tried() -> None:
     """It is not the endpoint's fault."""
-    assert connected([("nowhere.invalid", 80), ("127.0.0.1", 70_000)]) == {}
+    places = [("nowhere.invalid", 80), ("127.0.0.1", 70_000)]
+    assert connected(places) == dict.fromkeys(places, ("untried", "not an address"))
 
 
 def test_no_descriptor_left_is_no_result(listening: Place) -> None:
@@ -103,10 +104,23 @@ def test_no_descriptor_left_is_no_result(listening: Place) -> None:
         last = stack.enter_context(socket.socket())
         resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1, hard))
         try:
-            assert connected([listening]) == {}
+            assert connected([listening]) == {listening: ("untried", "too many open files")}
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert connected([listening])
+    assert connected([listening]) == {listening: ("accepted", "")}
+
+
+def test_with_one_descriptor_left_all_are_tried_in_turn(listening: Place, refusing: Place) -> None:
+    """What is under way gives its own back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        last = stack.enter_context(socket.socket())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 2, hard))
+        try:
+            found = connected([listening, refusing, ("127.0.0.1", listening[1])])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == {listening: ("accepted", ""), refusing: ("refused", "")}
 
 
 def test_no_socket_is_left_open(listening: Place, silent: Place) -> None:

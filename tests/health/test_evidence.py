@@ -191,6 +191,85 @@ def test_who_refuses_on_old_data_is_no_last_resort() -> None:
     assert offered(read, evidence((at(1), "refused"))).endpoints == ()
 
 
+def refusal(of: Endpoint, *, ago: float, fell: bool = False) -> Evidence:
+    """It refused so long ago, after it had accepted if it `fell`, and accepts by now."""
+    seen = Seen("accepted", NOW, refused_at=NOW - ago, fell=fell)
+    return Evidence({subject_of(of): seen, subject_of(at(2)): Seen("accepted", NOW)})
+
+
+# how long ago it was read, when it refused, whether it had accepted before, when it was started
+DOUBTFUL = [
+    (3, 2, False, 3_600, True),
+    (2, 3, False, 3_600, False),
+    (3, 2, False, 10, False),  # it was booting
+    (3, 2, True, 10, True),
+]
+
+
+@pytest.mark.parametrize(("read", "refused", "fell", "started", "is_out"), DOUBTFUL)
+def test_who_accepts_after_a_refusal_may_be_another_one(
+    read: float, refused: float, fell: bool, started: float, is_out: bool
+) -> None:
+    """Until it is read again, and but for a boot, which begins so."""
+    of = service(at(1), at(2), placed=Placement(started_at=NOW - started, agent_connected=True))
+    found = offered(snapshot(of, read_at=NOW - read), refusal(at(1), ago=refused, fell=fell))
+    assert (
+        [e.task_arn for e in found.endpoints] == ["arn:task/2"]
+        if is_out
+        else [
+            "arn:task/1",
+            "arn:task/2",
+        ]
+    )
+
+
+@pytest.mark.parametrize("denied", [True, False])
+def test_who_may_be_another_one_is_a_last_resort_unless_reading_is_denied(denied: bool) -> None:
+    """An outage ends; without permission nobody may ever tell."""
+    read = snapshot(service(at(1)), read_at=NOW - 300, denied_since=NOW - 200 if denied else None)
+    found = offered(read, refusal(at(1), ago=100))
+    assert [e.health for e in found.endpoints] == ([] if denied else ["unhealthy"])
+
+
+def test_an_endpoint_without_its_address_leaves_its_port_to_the_spares() -> None:
+    """The newer task's service keeps the address, and the other one is not empty."""
+    draining = replace(at(9), health="draining")
+    mine = replace(service(at(1)), spares=(draining,))
+    theirs = service(replace(at(2), host=at(1).host, port=at(1).port), placed=YOUNG, name="api")
+    found = adjusted(snapshot(mine, theirs), {}).services
+    assert [e.task_arn for e in found["demo", "web"].endpoints] == ["arn:task/9"]
+    assert [e.task_arn for e in found["demo", "api"].endpoints] == ["arn:task/2"]
+
+
+def test_a_newer_task_has_the_address_though_it_does_not_serve_yet() -> None:
+    """It is started there, so that nobody else is."""
+    booting = replace(at(2), host=at(1).host, port=at(1).port, health="starting")
+    theirs = service(booting, at(3), placed=YOUNG, name="api")
+    theirs = replace(theirs, endpoints=(at(3),), spares=(booting,))
+    found = adjusted(snapshot(service(at(1)), theirs), {}).services["demo", "web"]
+    assert found.endpoints == ()
+    assert [x.reason for x in found.exclusions] == [
+        f"the newer task arn:task/2 has its address {at(1).authority}"
+    ]
+
+
+def test_spares_that_are_brought_back_keep_their_revision_s_share() -> None:
+    """Three quarters for the one, though only its spare is left."""
+    blue, green = replace(at(1), weight=1.5), replace(at(2), weight=0.5)
+    spare = replace(at(3), health="draining")
+    of = replace(service(blue, green, placed=YOUNG), spares=(spare,))
+    revisions = {"arn:task/1": "blue", "arn:task/2": "green", "arn:task/3": "blue"}
+    of = replace(
+        of,
+        placements={arn: replace(YOUNG, machine=arn, revision=r) for arn, r in revisions.items()},
+    )
+    found = offered(snapshot(of), evidence((blue, "refused"), (green, "refused")))
+    parts = {"blue": 0.0, "green": 0.0}
+    for e in found.endpoints:
+        parts[revisions[str(e.task_arn)]] += e.weight
+    assert parts == pytest.approx({"blue": 1.5, "green": 0.5})
+
+
 def test_a_reused_address_is_no_evidence_for_its_next_owner() -> None:
     """Nor is an old port for a task that was restarted in place."""
     seen = evidence((at(1), "accepted"))
