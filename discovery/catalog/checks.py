@@ -16,17 +16,19 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from discovery.catalog.connecting import Outcome, Place, connected
+from discovery.catalog.connecting import Place, connected
 from discovery.events import Checked, Listeners
 from discovery.health.assessment import Look, assessed
 from discovery.health.demotion import adjusted
 from discovery.health.evidence import (
     Evidence,
+    Outcome,
     Rules,
     Seen,
     Subject,
+    after_looks,
+    is_news,
     is_young,
-    seen_after,
     subject_of,
 )
 from discovery.health.probing import Standing
@@ -244,9 +246,10 @@ class Checks:
         urgent = [look.subject for look in due if look.is_urgent]
         others = [look.subject for look in due if not look.is_urgent][:MOST_VERIFIED]
         subjects = [*urgent[: MOST_LOOKS - len(others)], *others]
-        if subjects:
-            self._look(subjects)
+        if subjects and self._look(subjects):
             self._tell()
+        elif subjects:
+            self._looks = assessed(self._read, self._evidence, self._rules, self._clock()).looks
         return len(subjects)
 
     def _take_doubts(self) -> bool:
@@ -260,29 +263,19 @@ class Checks:
                 self._evidence = replace(self._evidence, doubted=doubted)
         return bool(taken)
 
-    def _look(self, subjects: list[Subject], within_s: float = float("inf")) -> None:
+    def _look(self, subjects: list[Subject], within_s: float = float("inf")) -> bool:
+        """Connect to them; whether anything may follow from it that did not before."""
         began = time.monotonic()
         found = self._connect([(host, port) for _, host, port in subjects], within_s=within_s)
         seconds = time.monotonic() - began
+        outcomes = {s: found[s[1:]] for s in subjects if s[1:] in found}
         now = self._clock()
         with self._lock:
-            known = self._pruned(self._evidence, now)
-            seen, doubted = dict(known.seen), dict(known.doubted)
-            untried = dict(known.untried)
-            for subject in subjects:
-                result, why = found.get(subject[1:], (None, ""))
-                if result is None:
-                    continue
-                if result == "untried":
-                    untried[subject] = why
-                    continue
-                untried.pop(subject, None)
-                seen[subject] = seen_after(seen.get(subject), result, now, why)
-                if result == "accepted":
-                    doubted.pop(subject, None)
-            self._evidence = replace(known, seen=seen, doubted=doubted, untried=untried)
+            before = self._evidence
+            self._evidence = after = after_looks(self._pruned(before, now), outcomes, now)
         for result, _ in found.values():
             self._listeners.emit(Checked("connect", result, seconds))
+        return is_news(before, after, outcomes)
 
     def _pruned(self, evidence: Evidence, now: float) -> Evidence:
         """Without what is not there any more, and without answers that are long ago."""

@@ -11,12 +11,10 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Literal
 
-from discovery.health.evidence import Result
+from discovery.health.evidence import Outcome
 
 Place = tuple[str, int]  # an IP address and a port
-Outcome = tuple[Result | Literal["untried"], str]  # and the system's word where nobody answered
 
 TIMEOUT_S = 0.5
 AT_ONCE = 200

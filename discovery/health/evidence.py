@@ -12,17 +12,19 @@ else, until a later read says that it is still the same. Only a boot begins with
 Pure: times are seconds since the epoch and arguments.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from discovery.health.probing import Standing
 from discovery.model import Cluster, Endpoint, Health, Identity, Placement, Service, Snapshot
 
 Result = Literal["accepted", "refused", "silent"]
+Outcome = tuple[Result | Literal["untried"], str]  # and the system's word where nobody answered
 Sign = Literal["young", "doubted", "lost", "old", "denied"]
 Subject = tuple[Identity, str, int]
 
+VERIFY_S = 2.0  # between looks at what is old: a port that is closed for longer is seen so
 PATIENCE = 30  # refusals in a row after which a retry each second is not worth it any more
 
 
@@ -131,6 +133,31 @@ def seen_after(before: Seen | None, result: Result, at: float, why: str = "") ->
     return Seen(result, at, times, why, was_up, before.refused_at, before.fell)
 
 
+def after_looks(evidence: Evidence, outcomes: Mapping[Subject, Outcome], now: float) -> Evidence:
+    """The same with what came of connecting just now."""
+    seen, doubted = dict(evidence.seen), dict(evidence.doubted)
+    untried = dict(evidence.untried)
+    for subject, (result, why) in outcomes.items():
+        if result == "untried":
+            untried[subject] = why
+            continue
+        untried.pop(subject, None)
+        seen[subject] = seen_after(seen.get(subject), result, now, why)
+        if result == "accepted":
+            doubted.pop(subject, None)
+    return replace(evidence, seen=seen, doubted=doubted, untried=untried)
+
+
+def is_news(before: Evidence, after: Evidence, subjects: Iterable[Subject]) -> bool:
+    """Whether anything may follow from looks at these that did not before; silence adds up."""
+    if (before.doubted, before.untried) != (after.doubted, after.untried):
+        return True
+    pairs = [(before.seen.get(s), after.seen[s]) for s in subjects if s in after.seen]
+    return any(
+        new.result == "silent" or old is None or old.result != new.result for old, new in pairs
+    )
+
+
 def is_doubtful(seen: Seen | None, placement: Placement, rules: Rules, read_at: float) -> bool:
     """Whether it refused since it was read, and not because it was still booting (rule 3)."""
     if seen is None or seen.refused_at is None or seen.refused_at <= read_at:
@@ -151,10 +178,12 @@ def signs_of_service(
 ) -> frozenset[Sign]:
     """The reasons that all endpoints of a service share: how old what is known of them is."""
     signs: set[Sign] = set()
-    # Where the source's budget stretches the pace, data of that age is as good as new.
-    if snapshot.age_s(service, now) > max(rules.old_after_s, snapshot.fresh_for_s):
-        signs.add("old")
     denied_since = cluster.denied_since if cluster is not None else None
+    # Where the source's budget stretches the pace, data of that age is as good as new. An outage
+    # may be over before; what is not permitted is not so by the next read.
+    is_old = snapshot.age_s(service, now) > max(rules.old_after_s, snapshot.fresh_for_s)
+    if is_old or denied_since is not None:
+        signs.add("old")
     if denied_since is not None and now - denied_since > rules.denied_after_s:
         signs.add("denied")
     return frozenset(signs)
@@ -214,7 +243,8 @@ def verdict_on(case: Case, loss: str | None) -> Verdict | None:
 def _refused(case: Case) -> Verdict:
     words = _words(case)
     if "old" in case.signs:
-        return Verdict(f"what is known of it is old and {words}", health=None, is_old=True)
+        why = "reading it is not permitted" if case.is_denied else "what is known of it is old"
+        return Verdict(f"{why} and {words}", health=None, is_old=True)
     if "lost" in case.signs:
         return Verdict(f"its host's agent is disconnected and {words}")
     if "young" in case.signs and case.seen is not None and not case.seen.was_up:
@@ -246,5 +276,5 @@ def again_s(case: Case) -> float | None:
     if "lost" in case.signs:
         return 10.0
     if case.signs & {"old", "denied"}:
-        return 30.0
+        return VERIFY_S
     return 5.0 if case.signs and not seen.answered else None

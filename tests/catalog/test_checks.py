@@ -10,11 +10,11 @@ import pytest
 
 from discovery.catalog.catalog import Catalog
 from discovery.catalog.checks import FIRST_S, MOST_VERIFIED, Checks
-from discovery.catalog.connecting import Outcome, Place
+from discovery.catalog.connecting import Place
 from discovery.catalog.refresher import Refresher, Timing
 from discovery.errors import SourceUnreachable
 from discovery.events import Checked, Event, Listeners
-from discovery.health.evidence import Result, Rules, subject_of
+from discovery.health.evidence import VERIFY_S, Outcome, Result, Rules, subject_of
 from discovery.health.probing import Standing
 from discovery.model import Endpoint, Placement, Port, Service
 from discovery.sources.base import FixedSource
@@ -376,3 +376,19 @@ def test_a_refusal_is_remembered_for_as_long_as_nothing_is_read() -> None:
         rig.clock.now += 30
         rig.round()
     assert rig.hosts == ["10.0.0.2"]
+
+
+def test_looks_that_find_all_as_before_publish_nothing() -> None:
+    """Though they go on, every other second, while what is known is old."""
+    rig = Rig(service(OLD, 1, 2), network=Network(h1="accepted", h2="accepted"))
+    rig.load()
+    told: list[float] = []
+    rig.clock.now = NOW + 100
+    rig.catalog.adjust()
+    rig.checks.abandon()  # no thread of its own: the rounds are made here
+    rig.checks.start(lambda: told.append(rig.clock.now))
+    for _ in range(4):
+        rig.checks.round()
+        rig.clock.now += VERIFY_S
+    assert len(rig.network.tried) == 8
+    assert told == [NOW + 100]

@@ -4,11 +4,10 @@ The tests play them short, the benchmark long; an act returns when what it began
 puts what it alone can tell into the stage's `told`.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
-from random import Random
 from typing import Any
 
 from discovery.local.world import Pace
@@ -226,44 +225,64 @@ def _failed(stage: Stage) -> list[Answer]:
     return [a for a in new if a.error and a.caller in (TRANSPORT, LISTENER, DNS)]
 
 
-def reused(shape: Shape, *, seconds: float, pause_s: float) -> Scenario:
-    """Tasks of two services end and begin on hosts of two ports each, which they exchange."""
+def reused(shape: Shape, *, exchanges: int, pause_s: float) -> Scenario:
+    """Two services exchange ports: what one gives up, scaled in, is all that the other can get."""
 
     def act(stage: Stage) -> None:
-        random, ends_at = Random(1), time.monotonic() + seconds
-        while time.monotonic() < ends_at:
-            tasks = stage.fleet.tasks()
-            host = random.choice(sorted({t["containerInstanceArn"] for t in tasks}))
-            stage.fleet.stop(t["taskArn"] for t in tasks if t["containerInstanceArn"] == host)
-            stage.load.last_for(pause_s)
+        _exchange(stage, exchanges, pause_s)
         stage.load.pass_by(AFTER)
+        _tell_exchanged(stage)
 
-    return Scenario("host-port range of two", _on_two_ports(shape), act)
+    return Scenario("host-port range of two", _on_two_ports(shape, 3), act)
 
 
-def reused_unseen(shape: Shape, *, seconds: float, pause_s: float) -> Scenario:
-    """The same, while ECS lets nobody read anything."""
+def reused_unseen(
+    shape: Shape, *, exchanges: int, pause_s: float, boot_s: float = 3.0, hosts: int = 5
+) -> Scenario:
+    """The same, while ECS lets nobody read anything; tasks take a while before they listen."""
 
     def act(stage: Stage) -> None:
-        faults, ends_at = stage.fleet.ecs.faults, time.monotonic() + seconds
+        faults = stage.fleet.ecs.faults
         stage.mark("denied")
-        with faults.deny("ecs:List*"), faults.deny("ecs:Describe*"):
-            while time.monotonic() < ends_at:
-                stage.fleet.replace(APP)
-                stage.fleet.replace(OTHER)
-                stage.load.last_for(pause_s)
+        with faults.deny("ecs:List*"), faults.deny("ecs:Describe*"), faults.slow_boot(boot_s):
+            stage.load.last_for(2 * stage.timing.interval_s)
+            _exchange(stage, exchanges, pause_s)
         stage.load.pass_by(AFTER)
+        _tell_exchanged(stage)
 
-    setting = _on_two_ports(shape)
-    limits = {"deploymentConfiguration": {"minimumHealthyPercent": 0, "maximumPercent": 100}}
-    return Scenario(
-        "host-port range of two, permissions denied", replace(setting, service=limits), act
+    return Scenario("host-port range of two, permissions denied", _on_two_ports(shape, hosts), act)
+
+
+def _on_two_ports(shape: Shape, hosts: int) -> Setting:
+    """As many tasks of either service as hosts, so that no port is free."""
+    options = {"host_ports": (40_001, 40_002)}
+    shape = replace(shape, drain_s=0.0)
+    return Setting(
+        hosts, hosts, options, shape=shape, beside={OTHER: hosts}, pace=Pace(retry_s=0.1)
     )
 
 
-def _on_two_ports(shape: Shape) -> Setting:
-    options = {"host_ports": (40_001, 40_002)}
-    return Setting(3, 3, options, shape=replace(shape, drain_s=0.0), beside={OTHER: 3})
+def _exchange(stage: Stage, times: int, pause_s: float) -> None:
+    """Each time one service gives a port to the other one, in turn."""
+    each = len(stage.fleet.instances_with_tasks())
+    for n in range(times):
+        less, more = each - (n + 1) % 2, each + (n + 1) % 2
+        orders = [(APP, less), (OTHER, more)]
+        for service, count in orders if less < each else reversed(orders):
+            stage.fleet.scale(service, count)
+        stage.load.last_for(pause_s)
+
+
+def _tell_exchanged(stage: Stage) -> None:
+    """How many times a port came from one service to the other one."""
+    by_place: dict[tuple[str, int], list[tuple[float, str]]] = {}
+    for task in (*stage.fleet.tasks("RUNNING"), *stage.fleet.tasks("STOPPED")):
+        for binding in task["containers"][0].get("networkBindings", ()):
+            place = task["containerInstanceArn"], binding["hostPort"]
+            by_place.setdefault(place, []).append((task["createdAt"].timestamp(), task["group"]))
+    owners = [[group for _, group in sorted(several)] for several in by_place.values()]
+    exchanged = sum(a != b for of_port in owners for a, b in pairwise(of_port))
+    stage.told["exchanged"] = str(exchanged)
 
 
 def ended_unseen(shape: Shape) -> Scenario:

@@ -191,6 +191,16 @@ def test_who_refuses_on_old_data_is_no_last_resort() -> None:
     assert offered(read, evidence((at(1), "refused"))).endpoints == ()
 
 
+def test_where_reading_is_denied_all_is_verified_at_once() -> None:
+    """What is not permitted is not so by the next read either."""
+    read = snapshot(service(at(1), at(2)), read_at=NOW - 5, denied_since=NOW - 1)
+    assert looked_at(assessed(read, Evidence(), RULES, NOW)) == ["arn:task/1", "arn:task/2"]
+    found = offered(read, evidence((at(1), "refused"), (at(2), "accepted")))
+    assert [x.reason for x in found.exclusions] == [
+        "reading it is not permitted and it refuses connections"
+    ]
+
+
 def refusal(of: Endpoint, *, ago: float, fell: bool = False) -> Evidence:
     """It refused so long ago, after it had accepted if it `fell`, and accepts by now."""
     seen = Seen("accepted", NOW, refused_at=NOW - ago, fell=fell)
