@@ -37,6 +37,7 @@ from discovery.model import (
 
 Key = tuple[str, str]
 _Length = Annotated[int, msgspec.Meta(ge=1)]
+_Followers = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Runs = tuple[tuple[float, _Length], ...]  # a time, and how many services in a row have it
 
 FORMAT = 1
@@ -250,7 +251,7 @@ class _Document(msgspec.Struct, frozen=True):
     observed_at: float
     services: tuple[_Service, ...]
     publisher: str = ""
-    followers: int = 0
+    followers: _Followers = 0
     epoch: int | None = None
     sequence: int | None = None
     fresh_for_s: float = 30.0

@@ -140,9 +140,11 @@ def _led(leader: "Leader", settings: Settings, listeners: Listeners) -> Source:
 
     from discovery.sources.fallback import Fallback
 
+    # Without events: one queue has one consumer, and of these there are as many as followers.
+    direct = replace(settings, events=None)
     return Fallback(
         leader,
-        lambda: _ecs("", settings, listeners),
+        lambda: _ecs("", direct, listeners),
         chance=Random(),
         interval_s=settings.interval_s,
         path=f"{settings.cache}.fleet" if settings.cache else None,

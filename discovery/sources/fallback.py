@@ -4,7 +4,8 @@ Rule 1: whoever leads (a hub, a store) is asked first, each time; directly is re
 fails, and only so often that all followers together make `SHARE` calls a second.
 Rule 2: all of a fleet lose their leader at once, so the first direct read is at a time by chance.
 Rule 3: what reads directly, and all that it loads, is made when it is needed first.
-Rule 4: how many follow is kept on disk where there is a place, so that a restart knows it.
+Rule 4: how many follow is kept on disk where there is a place, so that a restart knows it. A
+smaller number is believed after a while only: whoever has just begun to lead knows few followers.
 """
 
 import math
@@ -23,8 +24,9 @@ from discovery.balancing.policy import Chance
 from discovery.errors import SourceError
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Service
-from discovery.sources.base import Ordered, Source, Wanted
+from discovery.sources.base import Hearing, Ordered, Source, Wanted
 
+SURE_S = 180.0  # a leader counts those who asked within two minutes
 SHARE = 10.0  # calls a second of all followers, half of what ECS refills for an account
 _PAGE = 100  # tasks or instances a call
 _MOST_BYTES = 1_000
@@ -88,8 +90,14 @@ class Fallback:
         self._path = None if path is None else Path(path)
         self._listeners = listeners or Listeners()
         self._monotonic = monotonic
-        self._fleet = self._kept = _read(self._path) or Fleet()
+        counted = _read(self._path)
+        self._fleet = self._kept = counted or Fleet()
+        self._is_counted = counted is not None
         self._due: float | None = None  # when to read directly next; `None` while we are led
+        self._led_since: float | None = None  # without a break
+        self.news: Callable[[], None] = lambda: None
+        if isinstance(leader, Hearing):
+            leader.news = self._hear
         self._was_direct = False
         self._closed = False
 
@@ -108,10 +116,13 @@ class Fallback:
         try:
             observation = self._leader.load(wanted)
         except SourceError:
+            self._led_since = None
             if not self._is_our_turn():
                 raise
             return self._read_directly(wanted)
         self._due, self._was_direct = None, False
+        if self._led_since is None:
+            self._led_since = self._monotonic()
         self._learn(observation, self._leader.followers)
         return observation
 
@@ -131,6 +142,9 @@ class Fallback:
         if self._direct is not None:
             self._direct.close()
 
+    def _hear(self) -> None:
+        self.news()
+
     def _is_our_turn(self) -> bool:
         now = self._monotonic()
         if self._due is None:
@@ -144,6 +158,7 @@ class Fallback:
         if not self._was_direct:
             self._say()
         self._was_direct = True
+        self._due = self._monotonic() + self._fleet.pause_s(self._interval_s)
         observation = self._direct.load(wanted)
         if any(reading.learned for reading in observation.clusters):
             self._leader.seen(observation.observed_at)
@@ -156,9 +171,16 @@ class Fallback:
     def _learn(self, observation: Observation, followers: int = 0) -> None:
         """Remember how large the fleet and its work are; on disk where they differ by much."""
         services = [s for reading in observation.clusters for s in reading.services]
-        followers = followers or self._fleet.followers
-        calls = calls_of(services) if services else self._fleet.calls
-        self._fleet = Fleet(followers, calls)
+        calls = calls_of(services) if services else 0
+        since, known = self._led_since, self._fleet
+        is_sure = since is not None and self._monotonic() - since >= SURE_S
+        are_all_here = followers and (is_sure or not self._is_counted)
+        are_all_read = all(r.complete and r.error is None for r in observation.clusters)
+        self._fleet = Fleet(
+            followers if are_all_here else max(followers, known.followers),
+            calls if calls and are_all_read else max(calls, known.calls),
+        )
+        self._is_counted = self._is_counted or followers > 0
         before, now = self._kept, self._fleet
         if self._path is not None and (
             abs(now.followers - before.followers) * 10 > before.followers

@@ -1,6 +1,6 @@
 """Going direct while no hub answers: when, how often, and what is taken from whom."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -9,14 +9,15 @@ from random import Random
 import pytest
 
 from discovery.client.opening import opened
+from discovery.ecs.source import EcsSource
 from discovery.errors import BadSetting, SourceUnreachable
 from discovery.events import Event, Listeners, Noticed
 from discovery.model import Endpoint, Observation, Placement, Service
 from discovery.settings import Settings
-from discovery.sources.base import FixedSource, Wanted
-from discovery.sources.fallback import SHARE, Fallback, Fleet, calls_of
+from discovery.sources.base import FixedSource, Hearing, Source, Wanted
+from discovery.sources.fallback import SHARE, SURE_S, Fallback, Fleet, calls_of
 from discovery.written import ClusterSettings
-from tests.made import NOW, FakeClock, observed, reading, service
+from tests.made import NOW, FailingSource, FakeClock, observed, reading, service
 
 LED = observed(reading(service("web", 1)))
 DIRECT = observed(reading(service("web", 2)), at=NOW + 100)
@@ -43,6 +44,12 @@ class FixedLeader(FixedSource):
         self.least_observed_at = observed_at
 
 
+class HearingLeader(FixedLeader):
+    """A leader that can be made to hear of something."""
+
+    news: Callable[[], None] = staticmethod(lambda: None)
+
+
 class Rig:
     """A fallback between a leader and a direct source, on a clock that a test moves."""
 
@@ -51,6 +58,7 @@ class Rig:
         self.leader = FixedLeader(followers)
         self.direct = FixedSource(DIRECT)
         self.opened = 0
+        self.open: Callable[[], Source] = lambda: self.direct
         self.said: list[Event] = []
         self.source = Fallback(
             self.leader,
@@ -61,9 +69,9 @@ class Rig:
             monotonic=self.clock,
         )
 
-    def _open(self) -> FixedSource:
+    def _open(self) -> Source:
         self.opened += 1
-        return self.direct
+        return self.open()
 
     def reads_at(self, until_s: float, step_s: float = 1.0) -> Iterator[float]:
         """When it reads directly, asked once a step."""
@@ -177,6 +185,64 @@ def test_the_size_of_the_fleet_outlives_a_restart(tmp_path: Path) -> None:
         assert Rig(path=path).source.fleet == Fleet()
 
 
+def test_a_leader_that_has_just_begun_knows_few_followers() -> None:
+    """One that starts again and again must not have each of them take itself for one of few."""
+    rig = Rig(followers=500)
+    rig.source.load(None)
+    for _ in range(3):
+        rig.leader.fails = True
+        with suppress(SourceUnreachable):
+            rig.source.load(None)
+        rig.leader.fails, rig.leader.followers = False, 2
+        rig.clock.now += SURE_S / 2
+        rig.source.load(None)
+        assert rig.source.fleet.followers == 500
+    rig.clock.now += SURE_S
+    rig.source.load(None)
+    assert rig.source.fleet.followers == 2
+    rig.leader.followers = 900
+    rig.source.load(None)
+    assert rig.source.fleet.followers == 900
+
+
+def test_a_part_of_what_runs_does_not_make_the_work_look_small() -> None:
+    """As while a leader that has just begun could read one cluster of several."""
+    rig = Rig()
+    many = tuple(service(f"s{n}", *range(n * 10, n * 10 + 10)) for n in range(20))
+    rig.leader.say(observed(reading(*many)))
+    rig.source.load(None)
+    rig.leader.say(observed(reading(service("web", 1), complete=False, error=DOWN)))
+    rig.source.load(None)
+    assert rig.source.fleet.calls == 4
+    rig.leader.say(LED)
+    rig.source.load(None)
+    assert rig.source.fleet.calls == 2
+
+
+def test_a_direct_read_that_breaks_is_not_repeated_at_once() -> None:
+    """Whatever it raises: the fleet's pace is kept."""
+    rig = Rig(followers=1_000)
+    rig.source.load(None)
+    rig.leader.fails = True
+    direct = FailingSource(DOWN)
+    rig.open = lambda: direct
+    for rig.clock.now in range(600):
+        with suppress(SourceUnreachable):
+            rig.source.load(None)
+    assert direct.loads <= 3
+
+
+def test_what_the_leader_hears_of_is_passed_on() -> None:
+    """As by the events that the holder of a lease consumes."""
+    leader = HearingLeader()
+    source = Fallback(leader, lambda: FixedSource(DIRECT), chance=Random(1))
+    heard: list[str] = []
+    assert isinstance(source, Hearing)
+    source.news = lambda: heard.append("news")
+    leader.news()
+    assert heard == ["news"]
+
+
 def test_a_fleet_that_nobody_counted_counts_as_a_large_one() -> None:
     """A thousand that never met their hub do not take the account's quota."""
     assert Fleet().pause_s(10.0) == 2_100
@@ -208,4 +274,17 @@ def test_a_fallback_has_to_know_what_to_read() -> None:
     source = opened("http://hub:8053", named, Listeners())
     assert isinstance(source, Fallback)
     assert source.labels == ("prod",)
+    source.close()
+
+
+def test_who_reads_directly_leaves_the_queue_of_events_alone() -> None:
+    """It has one consumer, and of these there are as many as followers."""
+    clusters = (ClusterSettings("prod", region="eu-west-1"),)
+    named = Settings(fallback="ecs", clusters=clusters, events="changes")
+    source = opened("http://hub:8053", named, Listeners())
+    assert isinstance(source, Fallback)
+    direct = source._open()
+    assert isinstance(direct, EcsSource)
+    assert direct._changes is None
+    direct.close()
     source.close()
