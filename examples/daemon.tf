@@ -25,6 +25,13 @@ data "aws_ecs_cluster" "this" {
   cluster_name = var.cluster
 }
 
+data "aws_region" "this" {}
+
+resource "aws_cloudwatch_log_group" "discovery" {
+  name_prefix       = "ecs-discovery-"
+  retention_in_days = 14
+}
+
 resource "aws_iam_role" "discovery" {
   name_prefix = "ecs-discovery-"
   assume_role_policy = jsonencode({
@@ -100,6 +107,14 @@ resource "aws_ecs_task_definition" "discovery" {
       timeout     = 3
       retries     = 3
       startPeriod = 10
+    }
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.discovery.name
+        awslogs-region        = data.aws_region.this.id
+        awslogs-stream-prefix = "discovery"
+      }
     }
   }])
 }

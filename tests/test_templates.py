@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.cli.programs import run
+from tests.cli.test_taskdef import complaints
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CLOUDFORMATION = sorted(EXAMPLES.glob("*.cloudformation.yaml"))
@@ -105,17 +106,89 @@ def test_the_daemons_policy_is_the_one_that_taskdef_prints() -> None:
     assert role["AssumeRolePolicyDocument"] == printed("trust")
 
 
-def test_terraform_grants_what_taskdef_prints() -> None:
-    """The same actions."""
-    text = (EXAMPLES / "daemon.tf").read_text()
-    for statement in printed("policy")["Statement"]:
-        for action in statement["Action"]:
-            assert f'"{action}",' in text
-    assert text.count('"ecs:') == 1 + sum(  # one is the condition's key
-        action.startswith("ecs:")
-        for statement in printed("policy")["Statement"]
-        for action in statement["Action"]
+def blocks(name: str, kind: str) -> Iterator[Mapping[str, Any]]:
+    """Terraform's resources of a kind; texts have quotes around them, expressions `${…}`."""
+    with (EXAMPLES / name).open() as file:
+        for resource in hcl2.load(file)["resource"]:
+            yield from resource.get(f'"{kind}"', {}).values()
+
+
+def containers(name: str) -> Any:
+    """The container definitions of a Terraform file; expressions are left as texts."""
+    (definition,) = blocks(name, "aws_ecs_task_definition")
+    written = definition["container_definitions"].removeprefix("${jsonencode(").removesuffix(")}")
+    keyed = re.sub(r"([{,] ?)([\w-]+) = ", r'\1"\2": ', written)
+    return json.loads(re.sub(r'": ((?:var|data|aws)[\w.-]+)', r'": "\1"', keyed))
+
+
+def without_expressions(value: Any) -> Any:
+    """The same, with everything that stands for a value unknown here alike."""
+    if isinstance(value, dict):
+        return {key: without_expressions(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_expressions(each) for each in value]
+    unknown = isinstance(value, str) and re.match(r"!|(var|data|aws_\w+)\.", value)
+    return "?" if unknown else value
+
+
+@pytest.mark.parametrize("name", ["daemon", "hubs"])
+def test_terraform_runs_the_container_that_cloudformation_runs(name: str) -> None:
+    """Member for member, and ECS takes it."""
+    (definition,) = resources(f"{name}.cloudformation.yaml", "AWS::ECS::TaskDefinition")
+    ours = containers(f"{name}.tf")
+    assert without_expressions(ours) == without_expressions(
+        lower(definition)["containerDefinitions"]
     )
+    assert complaints({"family": name, "containerDefinitions": ours}) == ""
+
+
+def unquoted(value: Any) -> str:
+    """A text without Terraform's quotes."""
+    return str(value).strip('"')
+
+
+def test_both_kinds_of_hubs_are_checked_and_asked_alike() -> None:
+    """The load balancer's check, its ports, and where the Resolver sends questions."""
+    name = "hubs.cloudformation.yaml"
+    (targets,) = resources(name, "AWS::ElasticLoadBalancingV2::TargetGroup")
+    (block,) = blocks("hubs.tf", "aws_lb_target_group")
+    (check,) = block["health_check"]
+    assert (targets["HealthCheckPath"], targets["HealthCheckPort"]) == ("/ready", "8053")
+    assert (unquoted(check["path"]), unquoted(check["port"])) == ("/ready", "8053")
+    assert targets["HealthCheckIntervalSeconds"] == check["interval"]
+    assert (targets["Protocol"], targets["Port"]) == (unquoted(block["protocol"]), block["port"])
+    attributes = {each["Key"]: each["Value"] for each in targets["TargetGroupAttributes"]}
+    delay = attributes["deregistration_delay.timeout_seconds"]
+    assert int(delay) == block["deregistration_delay"] < 25  # the lame-duck time
+    (rule,) = resources(name, "AWS::Route53Resolver::ResolverRule")
+    (of_terraform,) = blocks("hubs.tf", "aws_route53_resolver_rule")
+    assert rule["RuleType"] == unquoted(of_terraform["rule_type"]) == "FORWARD"
+    assert len(rule["TargetIps"]) == len(of_terraform["target_ip"]) == 2
+
+
+@pytest.mark.parametrize("path", TERRAFORM, ids=lambda path: path.name)
+def test_terraform_refers_to_what_there_is(path: Path) -> None:
+    """Every variable and resource that an expression names is declared in the file."""
+    text = re.sub(r"#.*", "", path.read_text())
+    declared = {f"var.{name}" for name in re.findall(r'^variable "(\w+)"', text, re.MULTILINE)}
+    found = re.findall(r'^(resource|data) "(\w+)" "(\w+)"', text, re.MULTILINE)
+    declared |= {
+        f"{'data.' if block == 'data' else ''}{kind}.{name}" for block, kind, name in found
+    }
+    used = set(re.findall(r"\bvar\.\w+|(?:\bdata\.)?\baws_\w+\.\w+", text))
+    assert used - declared == set()
+    assert {name for name in declared if name.startswith("var.")} - used == set()
+
+
+def test_terraform_grants_what_taskdef_prints() -> None:
+    """The same actions, bound to the cluster where that is possible."""
+    with (EXAMPLES / "daemon.tf").open() as file:
+        (data,) = [d for d in hcl2.load(file)["data"] if '"aws_iam_policy_document"' in d]
+    (document,) = data['"aws_iam_policy_document"'].values()
+    granted = [list(map(unquoted, each["actions"])) for each in document["statement"]]
+    assert granted == [each["Action"] for each in printed("policy")["Statement"]]
+    (condition,) = document["statement"][0]["condition"]
+    assert unquoted(condition["variable"]) == "ecs:cluster"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
