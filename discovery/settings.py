@@ -4,6 +4,7 @@ Settings merge layers of plain values; whoever reads flags, environment, files a
 the layers in, the strongest first. A wrong value is a `BadSetting` that names where it was found.
 """
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal
@@ -199,7 +200,14 @@ def _decoded(declaration: Field[Any], key: str, origin: str, raw: object) -> obj
     try:
         return declaration.metadata["decode"](raw)
     except ValueError as why:
-        raise BadSetting(f"{key} ({origin})", raw, str(why)) from None
+        raise BadSetting(f"{key} ({origin})", _written(declaration, raw), str(why)) from None
+
+
+def _written(declaration: Field[Any], raw: object) -> object:
+    """The value as it was written: no tuple, which repeated options are, and no secret."""
+    if declaration.metadata["decode"] is secret:
+        return "(not shown)"
+    return ",".join(map(str, raw)) if isinstance(raw, tuple) else raw
 
 
 def _refuse_unknown(layers: Sequence[tuple[str, Mapping[str, object]]]) -> None:
@@ -207,4 +215,7 @@ def _refuse_unknown(layers: Sequence[tuple[str, Mapping[str, object]]]) -> None:
     for origin, layer in layers:
         for key in layer:
             if key not in known:
-                raise BadSetting(f"{key} ({origin})", layer[key], f"one of {', '.join(known)}")
+                near = difflib.get_close_matches(key, known, n=1)
+                meant = f", such as {near[0]}" if near else ""
+                want = f"the key of a setting{meant}: ecs-discovery config prints all"
+                raise BadSetting(origin, key, want)

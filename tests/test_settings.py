@@ -73,7 +73,6 @@ def test_durations_mean_what_they_say(written: object, seconds: float) -> None:
         ("dns_clients", "10.0.0.1/8"),
         ("dns_clients", "home"),
         ("dns_order", "random"),
-        ("unknown", "x"),
     ],
 )
 def test_wrong_values_name_key_value_and_want(key: str, value: object) -> None:
@@ -83,6 +82,28 @@ def test_wrong_values_name_key_value_and_want(key: str, value: object) -> None:
     assert f"{key} (file a.toml)" in caught.value.message
     assert repr(value) in caught.value.message
     assert "want " in caught.value.message
+
+
+def test_an_unknown_key_comes_with_the_one_that_is_like_it() -> None:
+    """And with where all are listed."""
+    with pytest.raises(
+        BadSetting, match=r"file a\.toml: 'intervall'.*interval: .*config"
+    ) as caught:
+        settings.merge(("file a.toml", {"intervall": 5}))
+    assert "5" not in caught.value.message
+
+
+def test_an_option_is_shown_as_it_was_written() -> None:
+    """Also one that may be repeated."""
+    with pytest.raises(BadSetting, match=r"clusters \(flag\): 'my cluster' cannot"):
+        settings.merge(("flag", {"clusters": ("my cluster",)}))
+
+
+def test_a_secret_that_cannot_be_used_is_not_shown() -> None:
+    """Errors go into logs."""
+    with pytest.raises(BadSetting, match="not shown") as caught:
+        settings.merge(("flag", {"http_token": "sésame"}))
+    assert "sésame" not in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def run(words: Sequence[str]) -> int:
 def _misused(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else PROGRAM
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     output.say(f"{message[:1].lower()}{message[1:]}: see {path} --help")
     return 2
 

@@ -68,6 +68,13 @@ def test_the_clusters_are_handed_on() -> None:
     ]
 
 
+def test_what_to_print_has_to_be_said() -> None:
+    """One sentence lists what there is."""
+    done = run("taskdef")
+    assert done.code == 2
+    assert "policy" in said_in_one_sentence(done)
+
+
 def test_a_cluster_that_only_a_file_can_say_is_no_sidecar(tmp_path: Path) -> None:
     """One sentence, with the way out."""
     config = tmp_path / "discovery.toml"
