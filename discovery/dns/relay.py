@@ -173,9 +173,9 @@ def _records(octets: bytes, start: int, rcode: int, counts: tuple[int, int, int]
             at = _owner_end(octets, at)
             kind, _, ttl_s, size = _RECORD.unpack_from(octets, at)
             fixed, at = at, at + _RECORD.size + size
-            if at > len(octets):
+            if at > len(octets) or (kind == wire.OPT and section < 2):
                 return None
-            if kind == wire.OPT and section == 2:
+            if kind == wire.OPT:
                 rcode |= ttl_s >> 24 << 4
                 end = min(end, owner)  # what follows could point behind it, and goes, too
                 continue

@@ -71,6 +71,8 @@ def _is_own(address: Address, own: Address) -> bool:
     ours, theirs = ipaddress.ip_address(own.host), ipaddress.ip_address(address.host)
     if isinstance(theirs, ipaddress.IPv6Address) and theirs.ipv4_mapped:
         theirs = theirs.ipv4_mapped
+    if theirs.is_unspecified:  # as the C library has it
+        theirs = ipaddress.ip_address(_LOOPBACK[theirs.version == 6])
     if not ours.is_unspecified:
         return ours == theirs
     if theirs.is_loopback and str(theirs) not in _LOOPBACK:

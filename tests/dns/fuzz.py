@@ -23,7 +23,8 @@ from tests.dns.world import APEX, NOW, SNAPSHOT, packet, question
 
 KEY: relay.Key = (wire.name_of(b"www", b"example"), wire.A, False, False)
 SENT = relay.query_for(KEY, 0x1234, 0, True)
-CLIENT = wire.read(packet(question("www.example")))
+CLIENT = wire.read(SENT)
+OPT = wire.opt(wire.NOERROR, False, ())
 ASKED = question("_http._tcp.orders.prod.ecs.internal", wire.SRV)
 RESPONDERS = [
     Responder(APEX, Identity(b"n"), Cookies(bytes(16)), Random(1).randrange, stream=stream)
@@ -72,11 +73,18 @@ def soa_s(message: dns.message.Message) -> int:
 
 
 def upstream_reply(octets: bytes) -> None:
-    """To the forwarder."""
-    found = relay.read(octets, SENT)
-    if found is not None:
-        message = found.message(CLIENT, 1.0, wire.OUR_SIZE, b"")
-        assert len(message) <= wire.OUR_SIZE
+    """To the forwarder: whatever it believes, each client gets a message that can be walked."""
+    for stream in (False, True):
+        found = relay.read(octets, SENT, stream)
+        if found is None:
+            continue
+        for room in (wire.PLAIN_SIZE, wire.STREAM_SIZE):
+            message = found.message(CLIENT, 1.0, room, OPT)
+            assert len(message) <= room
+            again = relay.read(SENT[:2] + message[2:], SENT, stream)
+            assert again is not None
+            assert sum(again.counts) <= sum(found.counts)
+            assert 0 <= lifetime_s(message) <= 0x7FFF_FFFF
 
 
 if __name__ == "__main__":

@@ -62,11 +62,14 @@ def test_a_good_reply_is_read() -> None:
         reply(record(b"\x40a\0")),
         reply(record(63 * b"\1a" + 70 * b"\1a" + b"\0")),
         reply(GOOD[:-5] + b"\xff\xff" + b"abcd"),
+        reply(record(b"\0", wire.OPT, b"")),
+        reply(record(b"\0", wire.OPT, b""), (0, 1, 0)),
     ],
 )
-def test_what_is_not_well_formed_is_none(octets: bytes) -> None:
+@pytest.mark.parametrize("stream", [False, True], ids=["udp", "tcp"])
+def test_what_is_not_well_formed_is_none(octets: bytes, stream: bool) -> None:
     """Pointers that lead nowhere or in a circle, overlong names, counts and sizes that lie."""
-    assert relay.read(octets, SENT) is None
+    assert relay.read(octets, SENT, stream) is None
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["udp", "tcp"])
