@@ -1,5 +1,7 @@
 """Call a service with requests: python examples/requests_adapter.py CLUSTER SERVICE
 
+Needs `pip install requests`.
+
 session = requests.Session()
 session.mount("http://orders/", DiscoveryAdapter(resolver))
 session.get("http://orders/health", timeout=2)

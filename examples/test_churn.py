@@ -1,5 +1,7 @@
 """Does my code go on working while tasks come and go? pytest examples/test_churn.py
 
+Needs `pip install pytest '.[sidecar]'`, in a checkout.
+
 The fixture `ecs` is an ECS of the test's own, whose tasks are processes of this machine. Without an
 `entryPoint` a container runs a small web server; yours would run your program.
 """

@@ -35,7 +35,8 @@ COLUMNS = ("CHECK", "STATE", "WHAT")
 def command(names: tuple[str, ...], client_cache: str, given: Given, as_json: bool) -> int:
     """Check credentials, each IAM action, clusters, addresses and times; say how to mend it.
 
-    Each action is tried with one small call. With --connect it tells a refused connection, where
+    Each action is tried with one small call, those on the queue of events, too; a sidecar that
+    runs here is asked how old its data is. With --connect it tells a refused connection, where
     nothing listens, from one without an answer, where a security group or a route is in the way.
 
     \b

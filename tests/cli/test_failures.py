@@ -140,7 +140,7 @@ def test_an_unknown_setting_in_a_file_is_named(tmp_path: Path) -> None:
     path.write_text('intervall = "5s"\n')
     done = run("config", "--config", str(path))
     assert done.code == 2
-    assert f"intervall (file {path})" in said_in_one_sentence(done)
+    assert f"file {path}: 'intervall'" in said_in_one_sentence(done)
 
 
 def test_a_malformed_settings_file_is_named_with_its_line(tmp_path: Path) -> None:
