@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from discovery.dns import records, wire
-from discovery.dns.nodes import Glue
+from discovery.dns.nodes import EMPTY, Glue
 from discovery.dns.zone import Found, Zone
 from discovery.model import Snapshot
 
@@ -123,8 +123,11 @@ def freshness(found: Found, snapshot: Snapshot, now: float) -> tuple[State, floa
 def _is_loaded(found: Found, snapshot: Snapshot, loaded: int) -> bool:
     """What there is may be said as soon as anything is loaded; what there is not, only after all.
 
+    An empty non-terminal is there for the names below it, in whichever cluster they are.
     RFC 8914 §4.15: the server is unable to answer the query, as it was not fully functional.
     """
     if found.node is not None and found.node.sets:
         return loaded > 0 or bool(snapshot.services)
+    if found.node is EMPTY:
+        return loaded > 0
     return bool(found.clusters) and loaded == len(found.clusters)

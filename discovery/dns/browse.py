@@ -47,7 +47,8 @@ def found_at(
 
 
 def _pointers(targets: Iterable[bytes]) -> Node:
-    return Node({wire.PTR: tuple(t for t in targets if len(t) <= wire.MAX_NAME)})
+    found = tuple(target for target in targets if len(target) <= wire.MAX_NAME)
+    return Node({wire.PTR: found} if found else {})
 
 
 def _kind(port: Port) -> Kind:

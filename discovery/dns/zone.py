@@ -251,7 +251,7 @@ class Zone:
             return self._instance(labels, clusters[0])
         known = frozenset(c.label for c in clusters)
         node = browse.found_at(labels, self._offers, known, suffix, self.apex.labels)
-        return Found(node, self._top, clusters=clusters, fixed=node is EMPTY)
+        return Found(node, self._top, clusters=clusters)
 
     def _instance(self, labels: Labels, cluster: Cluster) -> Found:
         """`SERVICE._PORT._tcp.CLUSTER`: SRV and TXT, which a DNS-SD client asks for next."""
