@@ -69,15 +69,21 @@ def endpoints(
     `name` is the name that was asked for, and `only` what it narrows the endpoints to.
     """
     chosen = service.endpoints if only is None else only
+    return heading(service, snapshot, now, name or service.name) | {
+        "endpoints": [endpoint(e) for e in chosen],
+        "excluded": [exclusion(e) for e in service.exclusions],
+    }
+
+
+def heading(service: Service, snapshot: Snapshot, now: float, name: str) -> Document:
+    """What the body of `/v1/endpoints/{name}` says before its endpoints and exclusions."""
     return {
-        "name": name or service.name,
+        "name": name,
         "cluster": service.cluster,
         "service": service.name,
         "index": snapshot.index,
         "age_s": round(snapshot.age_s(service, now), 3),
         "stale": snapshot.is_stale(service, now),
-        "endpoints": [endpoint(e) for e in chosen],
-        "excluded": [exclusion(e) for e in service.exclusions],
     }
 
 

@@ -1,16 +1,18 @@
-"""What surrounds every answer: which hosts and who may ask, and the age and index headers.
+"""What surrounds every answer: which hosts and who may ask, and the headers that all have.
 
 Rule 1: a request whose Host header has a name that is not ours is refused, so that a web page
 cannot read us by DNS rebinding. That needs a name: an address is where the client connected to. A
 client that sends no Host header is no browser.
 Rule 2: every answer has `X-Discovery-Age` (seconds) and `X-Discovery-Index`; a handler that knows
-the age of what it says better than the whole snapshot's sets its own.
+the age of what it says better than the whole snapshot's sets its own. No cache may keep an answer
+without asking again whether it is still true, and no browser take one for what it is not.
 Rule 3: where a token is asked for, it is for everything but the checks whether we live; how long
 the comparison takes says nothing about the token.
 """
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +24,8 @@ from discovery.model import Snapshot
 
 AGE = "X-Discovery-Age"
 INDEX = "X-Discovery-Index"
+_ALWAYS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+_HOST = re.compile(r"\[([0-9a-f:.]+(?:%25[^\]]+)?)\](?::\d*)?|([^\[\]:@/?#]*)(?::\d*)?")
 OPEN = ("/health", "/ready", "/", "/ui/page.css", "/ui/page.js", "/ui/icon.svg")
 
 
@@ -73,8 +77,8 @@ class TokenCheck:
         return known and scheme.lower() == "bearer"
 
 
-class AgeAndIndex:
-    """Adds the two headers where the answer has none of its own."""
+class Completed:
+    """Adds the headers that all answers have where one has none of its own."""
 
     def __init__(
         self, app: ASGIApp, snapshot: Callable[[], Snapshot], clock: Callable[[], float]
@@ -89,7 +93,8 @@ class AgeAndIndex:
         async def completed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in age_and_index(self._snapshot(), self._clock()).items():
+                about = age_and_index(self._snapshot(), self._clock())
+                for name, value in (*_ALWAYS.items(), *about.items()):
                     headers.setdefault(name, value)
             await send(message)
 
@@ -107,11 +112,9 @@ def seconds(age_s: float) -> str:
 
 
 def _host(written: str) -> str:
-    """The host of `host`, `host:port` or `[::1]:port`, folded."""
-    text = written.strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0].rstrip(".")
+    """The host of `host`, `host:port` or `[::1]:port`, folded; nothing for anything else."""
+    found = _HOST.fullmatch(written.strip().lower())
+    return (found[1] or found[2]).removesuffix(".") if found else ""
 
 
 def _is_address(host: str) -> bool:

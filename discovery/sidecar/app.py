@@ -26,17 +26,19 @@ from discovery.client.resolver import Resolver
 from discovery.documents import Document
 from discovery.errors import DiscoveryError, MethodNotAllowed, NotReady, UnknownPath
 from discovery.model import Service, Snapshot
-from discovery.names import Name, endpoints_at
+from discovery.names import Name
 from discovery.sidecar import openapi
-from discovery.sidecar.access import AGE, INDEX, AgeAndIndex, HostCheck, TokenCheck, seconds
+from discovery.sidecar.access import AGE, INDEX, Completed, HostCheck, TokenCheck, seconds
+from discovery.sidecar.encoded import Encoded
 from discovery.sidecar.feed import FOLLOWER, Feed, takes_gzip
 from discovery.sidecar.lookup import any_loaded, known
 from discovery.sidecar.origins import OriginCheck
-from discovery.sidecar.tags import tag_of, tagged
-from discovery.sidecar.waits import Waits, index_and_wait
+from discovery.sidecar.tags import digest, tag_of, tagged
+from discovery.sidecar.waits import Waits, essence, index_and_wait
 
 LEAST_PACKED = 1_000  # octets; less fits into one packet anyway
 _LEVEL = 4
+_LONGEST_PATH = 200  # of those that are looked for and said
 _log = logging.getLogger("discovery")
 
 
@@ -50,6 +52,7 @@ class Answers:
     zone: str = "ecs.internal"
     clock: Callable[[], float] = time.time
     feed: Feed = field(default_factory=Feed)
+    encoded: Encoded = field(default_factory=Encoded)
 
     def routes(self) -> list[Route]:
         """The paths of the interface."""
@@ -77,18 +80,26 @@ class Answers:
         snapshot, _, service = self._found(request)
         usage = self.resolver.usage(service)
         body = documents.service(service, snapshot, self.clock(), usage)
-        return _json(body, self._headers_of(service, snapshot))
+        answer = _json(body, self._headers_of(service, snapshot))
+        # Its use changes without the index.
+        tag = tag_of(request, snapshot.index, f"-{digest(essence(body))}", weak=True)
+        return tagged(request, answer, tag)
 
     async def endpoints(self, request: Request) -> Response:
         """The endpoints at the port that the name asks for; may wait for a change."""
-        answer = self._endpoints(request)  # what is wrong with the name is said before any wait
-        return self._endpoints(request) if await self.waits.for_query(request) else answer
+        self._endpoints_now(_text(request))  # what is wrong with the name is said before any wait
+        await self.waits.for_query(request)
+        snapshot, service, body = self._endpoints_now(_text(request))
+        answer = _json(body, self._headers_of(service, snapshot))
+        stale = "-stale" if body["stale"] else ""
+        return tagged(request, answer, tag_of(request, snapshot.index, stale, weak=True))
 
     async def pick(self, request: Request) -> Response:
         """One endpoint, balanced."""
         snapshot, _, service = self._found(request)
         body = documents.endpoint(await self.resolver.apick(_text(request)))
-        return _json(body, self._headers_of(service, snapshot))
+        # Whoever gets it a second time was not balanced.
+        return _json(body, self._headers_of(service, snapshot) | {"Cache-Control": "no-store"})
 
     async def explain(self, request: Request) -> Response:
         """Every task, kept or dropped, and why."""
@@ -129,14 +140,12 @@ class Answers:
 
     async def watch(self, request: Request) -> Response:
         """Server-sent events: the endpoints now, and whenever they change."""
-        self._endpoints(request)  # what is wrong with the name is this answer's error
         text = _text(request)
+        self._endpoints_now(text)  # what is wrong with the name is this answer's error
 
         def now() -> Document:
-            snapshot = self.resolver.snapshot
             try:
-                name, service = known(snapshot, text, self.zone, self.clock())
-                return self._endpoints_body(text, snapshot, name, service)
+                return self._endpoints_now(text)[2]
             except DiscoveryError as error:
                 return documents.error(error)
 
@@ -156,18 +165,11 @@ class Answers:
         name, service = known(snapshot, _text(request), self.zone, self.clock())
         return snapshot, name, service
 
-    def _endpoints(self, request: Request) -> Response:
-        snapshot, name, service = self._found(request)
-        body = self._endpoints_body(_text(request), snapshot, name, service)
-        answer = _json(body, self._headers_of(service, snapshot))
-        stale = "-stale" if body["stale"] else ""
-        return tagged(request, answer, tag_of(request, snapshot.index, stale, weak=True))
-
-    def _endpoints_body(
-        self, text: str, snapshot: Snapshot, name: Name, service: Service
-    ) -> Document:
-        only = endpoints_at(service, name)
-        return documents.endpoints(service, snapshot, self.clock(), name=text, only=only)
+    def _endpoints_now(self, text: str) -> tuple[Snapshot, Service, Document]:
+        snapshot, now = self.resolver.snapshot, self.clock()
+        name, service = known(snapshot, text, self.zone, now)
+        members = self.encoded.members(service, name)
+        return snapshot, service, documents.heading(service, snapshot, now, text) | members
 
     def _headers_of(self, service: Service, snapshot: Snapshot) -> dict[str, str]:
         return _headers(snapshot) | {AGE: seconds(snapshot.age_s(service, self.clock()))}
@@ -190,8 +192,9 @@ def application(
     def on_http_error(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
             return _not_allowed(request.method, (error.headers or {}).get("Allow", "GET"))
-        near = difflib.get_close_matches(request.url.path, paths, n=3, cutoff=0.3)
-        return _error(UnknownPath(request.url.path, near or paths))
+        path = request.url.path[:_LONGEST_PATH]
+        near = difflib.get_close_matches(path, paths, n=3, cutoff=0.3)
+        return _error(UnknownPath(path, near or paths))
 
     app = Starlette(
         routes=routes,
@@ -206,7 +209,7 @@ def application(
     packed = GZipMiddleware(app, minimum_size=LEAST_PACKED, compresslevel=_LEVEL)
     asked = TokenCheck(packed, token, _error) if token else packed
     checked = HostCheck(OriginCheck(asked, _error), allowed_hosts, _error)
-    return AgeAndIndex(checked, lambda: answers.resolver.snapshot, answers.clock)
+    return Completed(checked, lambda: answers.resolver.snapshot, answers.clock)
 
 
 def _on_error(request: Request, error: Exception) -> Response:

@@ -1,21 +1,23 @@
 """What a client may do to a connection of the HTTP server: how long it may keep us waiting.
 
-Rule 1: a request is to be complete, and an answer read on, within a fixed time; trickling octets
-does not extend it. Rule 2: connections are bounded, and the one over the bound displaces the one
-that has kept us waiting for a request longest; so that nobody locks others out by doing nothing.
+Rule 1: a request is to be complete, its body too, and an answer read on, within a fixed time;
+trickling octets does not extend it. Rule 2: connections are bounded, and the one over the bound
+displaces the one that has kept us waiting for a request longest; so that nobody locks others out by
+doing nothing. Where all the others are being answered, it is told to come again.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h11
 import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from discovery import documents
-from discovery.errors import BadInput
+from discovery.errors import BadInput, NotReady
 
 _MALFORMED = BadInput("this is no HTTP request that can be read")
 
@@ -53,36 +55,50 @@ class Connection(H11Protocol):
     most: ClassVar[int] = 500
     request_s: ClassVar[float] = 5.0
     stalled_s: ClassVar[float] = 30.0
+    waiting: ClassVar[dict["Connection", None]] = {}  # for a request, those that wait longest first
 
-    _waiting_since = 0.0
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.waiting = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Wait for a request; displace another connection where there are too many."""
         super().connection_made(transport)
         self._request = _Limit(self.loop, self.request_s, transport.abort)
         self._stall = _Limit(self.loop, self.stalled_s, transport.abort)
+        self._end = _Limit(self.loop, self.stalled_s, transport.abort)
         self._wait_for_request()
         if len(self.connections) > self.most:
-            self._displace()
+            self._displace_another()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the limits."""
-        self._request.stop()
-        self._stall.stop()
+        self.waiting.pop(self, None)
+        for limit in (self._request, self._stall, self._end):
+            limit.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Stop the time of a request that is complete, and begin that of the next one."""
         super().data_received(data)
         if self._answers:
+            self.waiting.pop(self, None)
             self._request.stop()
         elif not self._request.is_running:
             self._wait_for_request()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request; uvicorn's own timer bounds the silence before it."""
-        self._waiting_since = time.monotonic()
+        self.waiting[self] = None
         super().on_response_complete()
+        if self._answers:  # the next one was there already
+            del self.waiting[self]
+        self._bound_the_end()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, as no further request came."""
+        super().timeout_keep_alive_handler()
+        self._bound_the_end()
 
     def pause_writing(self) -> None:
         """Begin the time in which the client has to read on."""
@@ -113,19 +129,35 @@ class Connection(H11Protocol):
 
     @property
     def _answers(self) -> bool:
-        """Whether a request is under way, so that it is our turn."""
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether a whole request is under way, so that it is our turn."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    def _bound_the_end(self) -> None:
+        """A transport that is closing waits until the last answer was read, however long."""
+        if self.transport.is_closing():
+            self._end.start()
 
     def _wait_for_request(self) -> None:
-        self._waiting_since = time.monotonic()
+        self.waiting.setdefault(self)
         self._request.start()
 
-    def _displace(self) -> None:
-        several = [c for c in self.connections if isinstance(c, Connection)]
-        usable = [c for c in several if not c.transport.is_closing()]
-        if len(usable) > self.most:
-            waiting = (c for c in usable if not c._answers)
-            min(waiting, key=lambda c: c._waiting_since).transport.abort()
+    def _displace_another(self) -> None:
+        longest = next(iter(self.waiting))
+        if longest is not self:
+            del self.waiting[longest]
+            self.connections.discard(longest)
+            longest.transport.abort()
+        if len(self.connections) > self.most:
+            self.app = self._come_again
+
+    async def _come_again(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application of a connection for which there is no place."""
+        why = NotReady(f"{self.most} connections are being answered: ask again later")
+        body = msgspec.json.encode(documents.error(why)) + b"\n"
+        headers = {**type(self).about(), "Connection": "close"}
+        answer = Response(body, why.status, headers, media_type="application/json")
+        await answer(scope, receive, send)
 
 
 def bounded(most: int, about: Callable[[], Mapping[str, str]] = dict) -> type[Connection]:

@@ -52,6 +52,7 @@ class HttpServer:
                 lifespan="off",
                 ws="none",
                 log_config=None,
+                log_level="error",  # a client's nonsense is answered, and no news
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_LAST_ANSWERS_S,

@@ -22,9 +22,9 @@ _MEANINGS = {
     405: "Not with this method.",
     413: "The body is too large.",
     415: "The body's media type is not taken.",
-    503: "Nothing to answer with, for now: not read yet, too old, or too many wait.",
+    503: "Nothing to answer with, for now: not read yet, too old, or too many ask or wait.",
 }
-_EVERYWHERE = (401, 403, 405)
+_EVERYWHERE = (401, 403, 405, 503)
 # What names may be: no slash, no space, at most 1,024 characters; see the README for their parts.
 _NAME = {
     "name": "name",
@@ -123,7 +123,9 @@ def _paths() -> Document:
     json = "application/json"
     found = {
         "/v1/services": _get("Every service", "Services", 304, 503, parameters=[_MATCH]),
-        "/v1/services/{name}": _of_name("One service and all its endpoints", "Service"),
+        "/v1/services/{name}": _of_name(
+            "One service and all its endpoints", "Service", 304, more=[_MATCH]
+        ),
         "/v1/endpoints/{name}": _of_name(
             "Endpoints at a port; may wait", "Endpoints", 304, more=[_INDEX, _WAIT, _MATCH]
         ),

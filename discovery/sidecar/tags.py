@@ -5,12 +5,20 @@ never the same octets again, so that its tag is a weak one; the age is in the he
 compressed answer is another representation and has a tag of its own.
 """
 
+import hashlib
 from collections.abc import Mapping
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from discovery.documents import Document
 from discovery.sidecar.feed import takes_gzip
+
+
+def digest(body: Document) -> str:
+    """What a tag has of content that changes without the index."""
+    return hashlib.blake2b(msgspec.json.encode(body), digest_size=6).hexdigest()
 
 
 def tag_of(request: Request, index: int, more: str = "", *, weak: bool = False) -> str:

@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from discovery.balancing.member import Member
 from discovery.errors import NotReady, SourceUnreachable
 from discovery.model import Endpoint
+from discovery.names import Name
+from discovery.sidecar.encoded import Encoded
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
 from tests.sidecar.asking import Asked
@@ -222,6 +225,16 @@ def test_no_other_origin_is_let_in(asked: Asked) -> None:
         ("2886795265", 403),
         ("[evil.example]", 403),
         ("", 403),
+        ("[::1].evil.example", 403),
+        ("[::1]evil.example", 403),
+        ("127.0.0.1:80@evil.example", 403),
+        ("localhost:evil", 403),
+        ("localhost:80:evil.example", 403),
+        ("localhost@evil.example", 403),
+        ("evil.example#localhost", 403),
+        ("evil.example, localhost", 403),
+        ("[fe80::1%25eth0]", 200),
+        ("localhost..", 403),
     ],
 )
 def test_only_our_own_hosts_are_answered(asked: Asked, host: str, status: int) -> None:
@@ -288,7 +301,13 @@ def test_only_our_own_page_may_ask(asked: Asked, origin: str, status: int) -> No
     assert asked("/v1/services", headers=headers).status_code == status
 
 
-TAGGED = ["/v1/services", "/v1/endpoints/web", "/v1/explain/web", "/v1/history/web"]
+TAGGED = [
+    "/v1/services",
+    "/v1/services/web",
+    "/v1/endpoints/web",
+    "/v1/explain/web",
+    "/v1/history/web",
+]
 
 
 @pytest.mark.parametrize("path", TAGGED)
@@ -309,6 +328,52 @@ def test_tags_are_compared_as_caches_send_them(asked: Asked, known: str) -> None
     tag = asked("/v1/services").headers["ETag"]
     header = known.format(tag=tag, strong=tag.removeprefix("W/"))
     assert asked("/v1/services", headers={"If-None-Match": header}).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        *((path, "no-cache") for path in ALL_PATHS if "pick" not in path),
+        *(("/v1/pick/web", "no-store"), ("/v1/watch/web", "no-store")),
+    ],
+)
+def test_no_cache_answers_for_us(asked: Asked, path: str, said: str) -> None:
+    """What it has is asked for again; endpoints in turn are nothing to keep. Errors alike."""
+    answer = asked(path, "HEAD" if "watch" in path else "GET")
+    assert answer.headers["Cache-Control"] == said
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_service_that_is_used_differently_is_sent_again(asked: Asked) -> None:
+    """Requests of this process change what is said of it, and no index."""
+    tag = asked("/v1/services/web").headers["ETag"]
+    route = asked.resolver.route("web")
+    flight = route.board(asked.resolver.endpoints("web"), (), True)
+    changed = asked("/v1/services/web", headers={"If-None-Match": tag})
+    flight.close()
+    assert changed.status_code == 200
+    assert asked("/v1/services/web", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_what_is_encoded_once_is_that_of_now(asked: Asked) -> None:
+    """A service that changed is said as it is, at each of its ports."""
+    for names in (("two", "admin"), ("two", "http")):
+        path = f"/v1/endpoints/_{names[1]}._tcp.{names[0]}"
+        assert [e["port_name"] for e in asked(path).json()["endpoints"]] == [names[1]]
+    before = asked("/v1/endpoints/web").json()["endpoints"]
+    assert asked("/v1/endpoints/web").json()["endpoints"] == before
+    asked.source.say(observed(replace(WEB, endpoints=WEB.endpoints[:1]), TWO))
+    asked.resolver.refresh()
+    assert asked("/v1/endpoints/web").json()["endpoints"] == before[:1]
+
+
+def test_what_is_too_large_to_be_kept_is_answered() -> None:
+    """A bound on what is kept is none on what is said."""
+    encoded = Encoded(most_octets=10)
+    members = encoded.members(WEB, Name("web", "prod"))
+    assert [e["host"] for e in msgspec.json.decode(members["endpoints"])] == [
+        e.host for e in WEB.endpoints
+    ]
 
 
 def test_data_that_became_stale_is_sent_again() -> None:

@@ -19,6 +19,7 @@ from discovery.sidecar.listening import HttpServer
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
 from discovery.written import Address, ClusterSettings
+from tests.peers.programs import until
 from tests.sidecar.fleet import WEB, endpoint, observed
 
 TIMEOUT_S = 10.0
@@ -42,6 +43,16 @@ class Impatient(Connection):
 
     request_s = 0.2
     stalled_s = 0.2
+
+
+class Last(Connection):
+    """Time only for the end of a connection."""
+
+    stalled_s = 0.2
+
+
+POSTED = b"POST /v3/discovery:clusters HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+STREAM = b"GET /v1/watch/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @contextlib.contextmanager
@@ -102,7 +113,7 @@ def is_open(connection: socket.socket) -> bool:
     return False
 
 
-@pytest.mark.parametrize("octets", [b"", b"G", HALF])
+@pytest.mark.parametrize("octets", [b"", b"G", HALF, POSTED])
 def test_unfinished_requests_lock_nobody_out(octets: bytes) -> None:
     """However many connections are held open without a request, the next one is answered."""
     with contextlib.ExitStack() as stack:
@@ -117,9 +128,7 @@ def test_who_is_being_answered_is_not_displaced() -> None:
     """A stream goes on, whatever others do without asking anything."""
     with contextlib.ExitStack() as stack:
         where = stack.enter_context(serving(Few))
-        stream = stack.enter_context(
-            connected(where, b"GET /v1/watch/web HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        )
+        stream = stack.enter_context(connected(where, STREAM))
         assert stream.recv(4) == b"HTTP"
         for _ in range(2 * Few.most):
             stack.enter_context(connected(where, HALF))
@@ -128,20 +137,46 @@ def test_who_is_being_answered_is_not_displaced() -> None:
         assert is_open(stream)
 
 
-@pytest.mark.parametrize("before", [b"", WHOLE])
-def test_trickling_a_request_does_not_extend_its_time(before: bytes) -> None:
-    """Octet by octet is as good as nothing, on a new connection and after an answer."""
+def test_where_all_are_being_answered_who_comes_is_told_to_come_again() -> None:
+    """With an answer like any other, however many come; there is a place when one has ended."""
+    with contextlib.ExitStack() as stack:
+        where = stack.enter_context(serving(Few))
+        streams = [stack.enter_context(connected(where, STREAM)) for _ in range(Few.most)]
+        for stream in streams:
+            assert stream.recv(4) == b"HTTP"
+        for _ in range(2 * Few.most):
+            stack.enter_context(connected(where, HALF))
+        with connected(where, WHOLE) as one:
+            answer = b"".join(iter(lambda: one.recv(65_536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(body)["error"]["code"] == "not_ready"
+        assert all(is_open(stream) for stream in streams)
+        streams[0].close()
+
+        def is_answered() -> bool:
+            with connected(where, WHOLE) as one:
+                return status(one) == 200
+
+        assert until(is_answered)
+
+
+@pytest.mark.parametrize(
+    ("before", "octet"), [(b"", b"G"), (WHOLE, b"G"), (POSTED, b" "), (WHOLE + POSTED, b" ")]
+)
+def test_trickling_a_request_does_not_extend_its_time(before: bytes, octet: bytes) -> None:
+    """Octet by octet is as good as nothing, on a new connection, after an answer, in a body."""
     with serving(Impatient) as where, connected(where, before) as slow:
-        if before:
+        if before.startswith(WHOLE):
             assert status(slow) == 200
         slow.settimeout(Impatient.request_s / 10)
-        until = time.monotonic() + TIMEOUT_S
+        ends_at = time.monotonic() + TIMEOUT_S
         closed = False
         while not closed:
-            assert time.monotonic() < until
+            assert time.monotonic() < ends_at
             with contextlib.suppress(TimeoutError):
                 try:
-                    slow.sendall(b"G")
+                    slow.sendall(octet)
                     closed = is_closed(slow)
                 except (ConnectionResetError, BrokenPipeError):
                     closed = True
@@ -165,6 +200,19 @@ def test_who_does_not_read_is_hung_up_on() -> None:
         asked = b"GET /v1/endpoints/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             deaf.sendall(asked * 100_000)
+
+
+def test_the_last_answer_does_not_wait_for_ever_to_be_read() -> None:
+    """A connection that is closing ends, too, though too little is left to hold up its writer."""
+    asked = b"GET /v1/endpoints/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with serving(Last, 100) as where, connected(where) as deaf:
+        assert until(lambda: Last.waiting)
+        (held,) = Last.waiting
+        while not held.transport.get_write_buffer_size():
+            deaf.sendall(asked)
+            time.sleep(0.002)
+        deaf.sendall(HALF + b"Connection: close\r\n\r\n")
+        assert until(lambda: not held.connections)
 
 
 def test_what_is_no_request_is_answered_in_json() -> None:

@@ -212,8 +212,21 @@ def test_what_is_known_can_be_read(scraped: Scraped, source: FixedSource) -> Non
     assert scraped.value("ready") == 0
 
 
-def test_connections_through_listeners_are_counted(scraped: Scraped) -> None:
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """A port that is taken, at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def test_connections_through_listeners_are_counted(
+    scraped: Scraped, source: FixedSource, refusing: int
+) -> None:
     """Those that lead nowhere, too, with the attempts that they were worth."""
+    both = [replace(e, host="127.0.0.1", port=refusing) for e in WEB.endpoints]
+    source.say(observed(replace(WEB, endpoints=tuple(both)), at=time.time()))
+    scraped.sidecar.resolver.refresh()
     listening = scraped.sidecar.upstream_addresses[0]
     address = (listening.host, listening.port)
     with socket.create_connection(address, PATIENCE_S) as client, pytest.raises(ConnectionError):
