@@ -112,6 +112,14 @@ def test_an_unknown_name_suggests_close_ones() -> None:
     assert elsewhere.value.suggestions == ("billing.staging",)
 
 
+def test_the_closest_of_many_that_are_alike_is_suggested() -> None:
+    """Though not all of them are compared in full."""
+    known = snapshot(*(service(f"service-{n:04}-api") for n in range(2_000)))
+    with pytest.raises(UnknownService) as caught:
+        names.find(known, "service-1234-pai")
+    assert caught.value.suggestions[0] == "service-1234-api.prod"
+
+
 def test_suggestions_include_names_that_were_only_heard_of() -> None:
     """Where names are read on demand, those that a listing mentioned help all the same."""
     known = Snapshot(clusters=(Cluster("prod", heard=frozenset({"orders", "billing"})),))

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from discovery.errors import Expired, NotReady, UnknownService
 from discovery.model import Cluster, Service, Snapshot
-from discovery.names import Name, endpoints_at, find, parse
+from discovery.names import Name, close_matches, endpoints_at, look_up
 
 
 def any_loaded(snapshot: Snapshot) -> Snapshot:
@@ -23,20 +23,26 @@ def known(snapshot: Snapshot, text: str, zone: str, now: float) -> tuple[Name, S
     `now` is seconds since the epoch. Raises `BadName`, `UnknownService`, `UnknownPort`, `NotReady`
     where its cluster or the definition that names ports was never read, and `Expired`.
     """
-    cluster = snapshot.cluster(parse(text, snapshot.labels, zone).cluster)
-    try:
-        name, service = find(snapshot, text, zone)
-    except UnknownService:
+    name, service = looked_up(snapshot, text, zone, now)
+    if service is None:
+        raise UnknownService(text, close_matches(snapshot, name), where=name.cluster)
+    if name.port is not None:
+        endpoints_at(service, name)
+    return name, service
+
+
+def looked_up(snapshot: Snapshot, text: str, zone: str, now: float) -> tuple[Name, Service | None]:
+    """The same without a look at the port, and `None` for a service that is not known."""
+    name, service = look_up(snapshot, text, zone)
+    if service is None:
+        cluster = snapshot.cluster(name.cluster)
         if cluster is not None and cluster.observed_at is None:
-            raise NotReady(_not_loaded(cluster)) from None
-        raise
-    if snapshot.is_expired(service, now):
+            raise NotReady(_not_loaded(cluster))
+    elif snapshot.is_expired(service, now):
         age = round(snapshot.age_s(service, now))
         raise Expired(
             f"what is known of {service.full_name} is {age} s old and not served any more"
         )
-    if name.port is not None:
-        endpoints_at(service, name)
     return name, service
 
 

@@ -3,6 +3,7 @@
 The documents are checked in beside this file, in `golden`.
 """
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,14 +12,17 @@ from typing import Any
 
 import pytest
 
-from discovery.errors import SourceUnreachable
+from discovery.errors import NotReady, SourceUnreachable
 from discovery.model import Endpoint, Exclusion, Port, Service
+from discovery.sidecar.adapters.routes import Made
+from discovery.sidecar.adapters.told import PATIENCE_S, Told
 from discovery.sources.base import FixedSource
 from tests.sidecar.asking import Asked
 from tests.sidecar.fleet import NOW, WEB, endpoint, observed
 
 GOLDEN = Path(__file__).parent / "golden"
 CLUSTERS, ENDPOINTS = "/v3/discovery:clusters", "/v3/discovery:endpoints"
+ALL = ["/sd/prometheus", "/sd/traefik", CLUSTERS, ENDPOINTS]
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task"
 
 
@@ -168,6 +172,7 @@ def test_clusters_can_be_named(asked: Asked) -> None:
         (b'{"resource_names": ["two"]}', 400),
         (b"[" * 100_000, 400),
         (b" " * 2_000_000, 413),
+        (json.dumps({"resource_names": ["a"] * 1_001}).encode(), 413),
     ],
 )
 def test_what_is_no_request_is_an_error(asked: Asked, body: bytes, status: int) -> None:
@@ -205,7 +210,7 @@ def test_one_cluster_can_be_asked_for(asked: Asked, path: str) -> None:
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "unknown_cluster")
 
 
-@pytest.mark.parametrize("path", ["/sd/prometheus", "/sd/traefik", CLUSTERS, ENDPOINTS])
+@pytest.mark.parametrize("path", ALL)
 def test_nothing_is_told_before_everything_is_known(path: str) -> None:
     """Who replaces all it has by the answer keeps it."""
     asked = Asked(FixedSource(observed(error=SourceUnreachable("nobody answers"))))
@@ -215,7 +220,88 @@ def test_nothing_is_told_before_everything_is_known(path: str) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
 
 
-@pytest.mark.parametrize("path", ["/sd/prometheus", "/sd/traefik", CLUSTERS, ENDPOINTS])
+NAMELESS = replace(
+    TWO,
+    endpoints=tuple(replace(e, port_name=None) for e in TWO.endpoints),
+    definitions_pending=True,
+)
+NAMED = replace(TWO, ports=(Port(80, "tcp", "http"), Port(81, "tcp", "admin")))
+
+
+def told(asked: Asked, path: str) -> int:
+    """The status of what is said there."""
+    return asked(path, "POST" if path.startswith("/v3") else "GET", body={}).status_code
+
+
+def say(asked: Asked, *services: Service) -> None:
+    """Have these be all that there is."""
+    asked.source.say(observed(*services))
+    asked.resolver.refresh()
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_nothing_is_told_before_ports_have_their_names(path: str) -> None:
+    """After a cold start a service is known before the definition that names its ports."""
+    asked = Asked(FixedSource(observed(WEB, NAMELESS)))
+    with asked.resolver as resolver:
+        assert resolver.wait_ready(5)
+        assert told(asked, path) == 503
+        say(asked, WEB, NAMED)
+        assert told(asked, path) == 200
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_names_of_ports_are_not_lost_for_a_moment(asked: Asked, path: str) -> None:
+    """While the definition of tasks that replace all others is not read yet; what is new, and
+    what keeps its names, holds up nobody."""
+    say(asked, NAMED)
+    assert told(asked, path) == 200
+    say(asked, NAMELESS)
+    assert told(asked, path) == 503
+    say(asked, replace(NAMED, definitions_pending=True), replace(NAMELESS, name="new"))
+    assert told(asked, path) == 200
+
+
+def test_names_of_ports_are_not_waited_for_for_ever() -> None:
+    """What cannot be read does not hold up everything else."""
+    told = Told()
+    for now in (0.0, PATIENCE_S - 1):
+        with pytest.raises(NotReady):
+            told.check([NAMELESS], now)
+    told.check([NAMELESS], PATIENCE_S)
+    told.check([NAMELESS], PATIENCE_S + 1)
+
+
+def test_many_ask_for_what_is_made_once(asked: Asked) -> None:
+    """However many come before it is made."""
+    made, count = Made(), 0
+
+    def make() -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    async def several() -> list[int]:
+        return await asyncio.gather(*(made.at(1, "key", make) for _ in range(9)))
+
+    assert set(asyncio.run(several())) == {1}
+
+
+def test_labels_that_are_the_same_to_prometheus_are_one(asked: Asked) -> None:
+    """Always the same of them, whatever the order; any character may be in them."""
+    labels = {"a.b": "1", "a-b": "2", "a_b": "3", "größe": "ü", "": "none"}
+    for order in (labels, dict(reversed(labels.items()))):
+        say(asked, replace(WEB, endpoints=(replace(endpoint(2), labels=order),)))
+        (target,) = asked("/sd/prometheus").json()
+        found = {k: v for k, v in target["labels"].items() if "_label_" in k}
+        assert found == {
+            "__meta_ecs_label_a_b": "3",
+            "__meta_ecs_label_gr__e": "ü",
+            "__meta_ecs_label_": "none",
+        }
+
+
+@pytest.mark.parametrize("path", ALL)
 def test_what_is_too_old_is_not_told(path: str) -> None:
     """As everywhere."""
     asked = Asked(FixedSource(observed(WEB)), now=NOW + 90_000)

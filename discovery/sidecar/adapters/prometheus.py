@@ -3,7 +3,8 @@
 Labels are named as Prometheus's own `ecs_sd_configs` names them (prometheus/prometheus,
 discovery/aws/ecs.go), so that relabelling written for it goes on working; those of containers,
 ports and labels it does not have. What is not known is left out, which to Prometheus is the same
-as empty. Docker labels and tags come as one, `__meta_ecs_label_*`.
+as empty. Docker labels and tags come as one, `__meta_ecs_label_*`; of names that are the same as
+Prometheus writes them, the last one in order counts.
 """
 
 import re
@@ -49,5 +50,5 @@ def _labels(service: Service, endpoint: Endpoint) -> Iterator[tuple[str, str]]:
         "port_name": endpoint.port_name,
     }
     yield from ((_PREFIX + name, value) for name, value in known.items() if value)
-    for name, value in endpoint.labels.items():
+    for name, value in sorted(endpoint.labels.items()):
         yield f"{_PREFIX}label_{_NO_LABEL.sub('_', name)}", value

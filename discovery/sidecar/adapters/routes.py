@@ -2,10 +2,12 @@
 
 Rule 1: who replaces all it has by what we say is told nothing before all of it was read, so that a
 restart of ours takes nothing from anybody; `?cluster=` asks for one cluster, which needs no other.
-Rule 2: documents are made beside the event loop, and kept while the snapshot has the same index.
+Rule 2: documents are made beside the event loop, once for all who ask, and kept while the snapshot
+has the same index. What one asks for by names is bounded, and not kept.
 """
 
 import asyncio
+import gzip
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +25,16 @@ from discovery.names import endpoints_at
 from discovery.sidecar.access import INDEX
 from discovery.sidecar.adapters import envoy, prometheus, traefik
 from discovery.sidecar.adapters.offers import offers
-from discovery.sidecar.bodies import body_of
-from discovery.sidecar.lookup import known, unloaded
+from discovery.sidecar.adapters.told import Told
+from discovery.sidecar.bodies import TooLarge, body_of
+from discovery.sidecar.feed import takes_gzip
+from discovery.sidecar.lookup import looked_up, unloaded
 from discovery.sidecar.tags import tag_of, tagged
 
 MOST_KEPT = 32
-MOST_OCTETS = 1 << 20  # of a request; 20,000 names of clusters
+MOST_OCTETS = 1 << 20  # of a request
+MOST_NAMES = 1_000  # in one; Envoy asks for the endpoints of one cluster at a time
+_LEVEL = 1
 _Kept = TypeVar("_Kept")
 
 
@@ -44,16 +50,16 @@ class Made:
     """Documents of one index. Belongs to one event loop."""
 
     _index: int = -1
-    _kept: dict[Hashable, Any] = field(default_factory=dict)
+    _kept: dict[Hashable, asyncio.Future[Any]] = field(default_factory=dict)
 
     async def at(self, index: int, key: Hashable, make: Callable[[], _Kept]) -> _Kept:
         """What `make` makes of that key at that index, in a thread."""
         if index != self._index or len(self._kept) >= MOST_KEPT:
             self._index, self._kept = index, {}
-        kept = self._kept  # what is still being made when the next index comes goes with this one
-        if key not in kept:
-            kept[key] = await asyncio.to_thread(make)
-        made: _Kept = kept[key]
+        making = self._kept.get(key)
+        if making is None:
+            making = self._kept[key] = asyncio.ensure_future(asyncio.to_thread(make))
+        made: _Kept = await asyncio.shield(making)
         return made
 
 
@@ -65,6 +71,7 @@ class Adapters:
     zone: str = "ecs.internal"
     clock: Callable[[], float] = time.time
     made: Made = field(default_factory=Made)
+    told: Told = field(default_factory=Told)
 
     def routes(self) -> list[Route]:
         """The paths of this interface."""
@@ -85,50 +92,77 @@ class Adapters:
 
     async def clusters(self, request: Request) -> Response:
         """Envoy's clusters: all, or those that are named."""
-        asked = envoy.asked(await body_of(request, MOST_OCTETS))
+        asked = await _asked(request)
         snapshot = self.snapshot()
-        services = whole(snapshot, (), self.clock())
+        services = self._whole(snapshot)
         # Envoy writes the name of the cluster that leads to us where others have a host.
         xds = request.headers.get("host", "")
+        if asked.names:
+            wanted = frozenset(asked.names)
+            found = [o for s in services for o in offers(s) if o.name in wanted]
+            made = envoy.response(envoy.CLUSTER, [envoy.cluster(offer, xds) for offer in found])
+            return _answer(made, asked, snapshot)
 
         def make() -> envoy.Response:
-            found = [offer for service in services for offer in offers(service)]
-            wanted = [o for o in found if not asked.names or o.name in asked.names]
-            return envoy.response(envoy.CLUSTER, [envoy.cluster(offer, xds) for offer in wanted])
+            found = (offer for service in services for offer in offers(service))
+            return envoy.response(envoy.CLUSTER, [envoy.cluster(offer, xds) for offer in found])
 
-        made = await self.made.at(snapshot.index, ("clusters", xds, asked.names), make)
+        made = await self.made.at(snapshot.index, ("clusters", xds), make)
         return _answer(made, asked, snapshot)
 
     async def assignments(self, request: Request) -> Response:
         """Envoy's endpoints of the clusters that are named, or of all."""
-        asked = envoy.asked(await body_of(request, MOST_OCTETS))
+        asked = await _asked(request)
         snapshot, now = self.snapshot(), self.clock()
         if asked.names:
             found = [self._assignment(snapshot, name, now) for name in asked.names]
             resources = [one for one in found if one is not None]
-        else:
-            services = whole(snapshot, (), now)
+            return _answer(envoy.response(envoy.ASSIGNMENT, resources), asked, snapshot)
+        services = self._whole(snapshot)
+
+        def make() -> envoy.Response:
             several = (offer for service in services for offer in offers(service))
-            resources = [envoy.assignment(o.name, o.endpoints) for o in several]
-        return _answer(envoy.response(envoy.ASSIGNMENT, resources), asked, snapshot)
+            every = [envoy.assignment(o.name, o.endpoints) for o in several]
+            return envoy.response(envoy.ASSIGNMENT, every)
+
+        return _answer(await self.made.at(snapshot.index, "endpoints", make), asked, snapshot)
 
     def _assignment(self, snapshot: Snapshot, text: str, now: float) -> Document | None:
         try:
-            name, service = known(snapshot, text, self.zone, now)
+            name, service = looked_up(snapshot, text, self.zone, now)
+            found = endpoints_at(service, name) if service is not None else None
         except (BadName, UnknownName):
             return None
-        found = endpoints_at(service, name)
+        if found is None:
+            return None
         return envoy.assignment(text, (e for e in found if e.protocol == "tcp"))
 
     async def _all(self, request: Request, make: Callable[[Iterable[Service]], object]) -> Response:
         snapshot, labels = self.snapshot(), request.query_params.getlist("cluster")
-        services = whole(snapshot, labels, self.clock())
+        services = self._whole(snapshot, labels)
+        packed = takes_gzip(request.headers.get("accept-encoding", ""))
 
         def body() -> bytes:
-            return msgspec.json.encode(make(services)) + b"\n"
+            octets = msgspec.json.encode(make(services)) + b"\n"
+            return gzip.compress(octets, _LEVEL, mtime=0) if packed else octets
 
-        said = await self.made.at(snapshot.index, (make, *labels), body)
-        return tagged(request, _json(said, snapshot), tag_of(request, snapshot.index))
+        said = await self.made.at(snapshot.index, (make, packed, *labels), body)
+        answer = _json(said, snapshot)
+        if packed:
+            answer.headers["Content-Encoding"] = "gzip"
+        return tagged(request, answer, tag_of(request, snapshot.index))
+
+    def _whole(self, snapshot: Snapshot, labels: Sequence[str] = ()) -> list[Service]:
+        services = whole(snapshot, labels, self.clock())
+        self.told.check(services, self.clock())
+        return services
+
+
+async def _asked(request: Request) -> envoy.Asked:
+    asked = envoy.asked(await body_of(request, MOST_OCTETS))
+    if len(asked.names) > MOST_NAMES:
+        raise TooLarge(f"resource_names: at most {MOST_NAMES} names can be asked for at once")
+    return asked
 
 
 def whole(snapshot: Snapshot, labels: Sequence[str], now: float) -> list[Service]:
