@@ -79,6 +79,15 @@ class Settings:
     http_token: Secret | None = _setting(
         None, "http_token", secret, "bearer token that HTTP requests must have, or file:PATH"
     )
+    tls_cert: str | None = _setting(
+        None,
+        "tls_cert",
+        text,
+        "PEM file of the HTTP server's certificate and its chain: HTTPS only",
+    )
+    tls_key: str | None = _setting(
+        None, "tls_key", text, "PEM file of the certificate's key, where it is not in the same file"
+    )
     events: str | None = _setting(
         None, "events", queue, "SQS queue that EventBridge feeds, for this process alone"
     )

@@ -53,6 +53,8 @@ _METAVARS = {
     "hub_ca": "FILE",
     "fallback": "off|ecs",
     "http_token": "TOKEN",
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
 }
 
 

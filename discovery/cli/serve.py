@@ -37,7 +37,7 @@ def command(given: Given) -> int:
         if not it.await_turn(signals.wait):
             return 0
         it.start()
-        logs.say("answering DNS on %s and HTTP on http://%s", it.dns_address, it.http_address)
+        logs.say("answering DNS on %s and HTTP on %s", it.dns_address, it.url)
         for upstream, address in zip(given.settings.upstreams, it.upstream_addresses, strict=True):
             logs.say("leading connections to %s on to %s", address, upstream.name)
         received = None

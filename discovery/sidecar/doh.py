@@ -1,4 +1,4 @@
-"""DNS over HTTPS (RFC 8484) without the S: `/dns-query`, for whoever puts TLS before it.
+"""DNS over HTTPS (RFC 8484): `/dns-query`. The S is a setting, or whatever puts TLS before it.
 
 A query is answered as over TCP: with up to 65,535 octets, and with names of others where we
 forward. Beside the rules of all paths, clients have to be from the networks that may ask over DNS.

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from discovery.dns.sharing import hand_over, share
 from discovery.errors import AddressUnusable
 from discovery.sidecar.connections import Connection
+from discovery.sidecar.tls import Certificate, encrypted
 from discovery.written import Address
 
 _LAST_ANSWERS_S = 2
@@ -31,7 +32,7 @@ class HttpServer:
     """An ASGI application on an address, served by a thread of its own.
 
     `connection` has the bounds on what clients may do. A `shared` address may be taken over: see
-    `sharing`.
+    `sharing`. With a `certificate` it speaks TLS, and nothing else.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class HttpServer:
         connection: type[Connection] = Connection,
         *,
         shared: bool = False,
+        certificate: Certificate | None = None,
     ) -> None:
         self._shared = shared
         self._asked = address
@@ -48,7 +50,7 @@ class HttpServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=connection,
+                http=encrypted(connection, certificate) if certificate else connection,
                 lifespan="off",
                 ws="none",
                 log_config=None,

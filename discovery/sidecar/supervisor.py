@@ -16,7 +16,7 @@ from discovery.client.resolver import Resolver
 from discovery.client.upstreams import Upstreams
 from discovery.dns.server import DnsServer
 from discovery.dns.sharing import is_taken
-from discovery.errors import AddressUnusable
+from discovery.errors import AddressUnusable, BadSetting
 from discovery.events import Listeners
 from discovery.settings import Settings
 from discovery.sidecar import descriptors
@@ -33,6 +33,7 @@ from discovery.sidecar.metrics import Counted, Metrics
 from discovery.sidecar.page import Page
 from discovery.sidecar.resolvers import Resolvers
 from discovery.sidecar.stalls import Stalls
+from discovery.sidecar.tls import Certificate
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import Source
 from discovery.sources.secrets import revealed
@@ -101,7 +102,9 @@ class Sidecar:
         app = application(answers, settings.allowed_hosts, beside, token)
         connection = bounded(most, lambda: age_and_index(self.resolver.snapshot, clock()))
         self._http = HttpServer(
-            Counted(app, metrics), settings.http, connection, shared=settings.share_address
+            *(Counted(app, metrics), settings.http, connection),
+            shared=settings.share_address,
+            certificate=_certificate(settings),
         )
         loops = {"http": lambda: self._http.loop, "upstreams": lambda: self._upstreams.loop}
         self._stalls = Stalls(loops, metrics.stalled)
@@ -117,6 +120,11 @@ class Sidecar:
     def http_address(self) -> Address:
         """Where the HTTP server listens."""
         return self._http.address
+
+    @property
+    def url(self) -> str:
+        """Where the HTTP server answers."""
+        return f"{'https' if self._settings.tls_cert else 'http'}://{self.http_address}"
 
     @property
     def upstream_addresses(self) -> tuple[Address, ...]:
@@ -239,3 +247,11 @@ class Sidecar:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None:
+        if settings.tls_key is not None:
+            raise BadSetting("tls_key", settings.tls_key, "tls_cert, the certificate, beside it")
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
