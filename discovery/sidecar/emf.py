@@ -9,16 +9,18 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.samples import Sample
 
 from discovery.sidecar.levels import PREFIX
 
 NAMESPACE = "ecs-discovery"
 EVERY_S = 60.0
+MOST_CHARACTERS = 1_024
 
 Unit = Literal["Count", "Seconds", "None"]
 
@@ -34,14 +36,10 @@ class Told:
     but: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     largest: bool = False
 
-    def value(self, registry: CollectorRegistry) -> float:
-        """What it is now; 0 where nothing was counted."""
-        found = [
-            sample.value
-            for family in registry.collect()
-            for sample in family.samples
-            if sample.name == f"{PREFIX}_{self.sample}" and self._takes(sample.labels)
-        ]
+    def value(self, samples: Iterable[Sample]) -> float:
+        """What it is in these; 0 where nothing was counted."""
+        name = f"{PREFIX}_{self.sample}"
+        found = [s.value for s in samples if s.name == name and self._takes(s.labels)]
         return max(found, default=0.0) if self.largest else sum(found)
 
     def _takes(self, labels: Mapping[str, str]) -> bool:
@@ -97,10 +95,12 @@ class Emf:
 
     def tell(self) -> None:
         """Write a line."""
-        now = {told.name: told.value(self._registry) for told in TOLD}
+        samples = [s for family in self._registry.collect() for s in family.samples]
+        now = {told.name: told.value(samples) for told in TOLD}
         since = {t.name: self._since(t, now[t.name]) for t in TOLD}
         self._before = now
-        cluster = ",".join(self._labels()) or "none"  # no dimension may be empty
+        # No dimension may be empty, nor longer.
+        cluster = ",".join(self._labels())[:MOST_CHARACTERS] or "none"
         self._write(line(cluster, since, self._clock()))
 
     def _since(self, told: Told, value: float) -> float:

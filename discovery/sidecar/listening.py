@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from discovery.dns.sharing import hand_over, share
 from discovery.errors import AddressUnusable
+from discovery.sidecar.bodies import InPieces
 from discovery.sidecar.connections import Connection
 from discovery.sidecar.tls import Certificate, encrypted
 from discovery.written import Address
@@ -49,7 +50,7 @@ class HttpServer:
         self._socket: socket.socket | None = None
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                InPieces(app),
                 http=encrypted(connection, certificate) if certificate else connection,
                 lifespan="off",
                 ws="none",

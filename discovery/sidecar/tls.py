@@ -9,9 +9,8 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from discovery.errors import BadSetting
 from discovery.sidecar.connections import Connection
@@ -55,22 +54,20 @@ class Certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        context.load_cert_chain(*self._files, password="")  # nobody is asked for one
+        # Nobody is asked for a password.
+        context.load_cert_chain(self._files[0], self._files[-1], password="")
         return context
 
 
 class Opening(asyncio.Protocol):
-    """A handshake. Afterwards its transport is that of a `connection`, made with `about`."""
+    """A handshake; afterwards its transport is that of a `connection`."""
 
-    def __init__(
-        self,
-        connection: type[Connection],
-        about: Mapping[str, Any],
-        certificate: Certificate,
-        others: dict["Opening", None],
-    ) -> None:
-        self._connection, self._about = connection, about
-        self._certificate, self._others = certificate, others
+    connection: ClassVar[type[Connection]]
+    certificate: ClassVar[Certificate]
+    others: ClassVar[dict["Opening", None]]  # the oldest first
+
+    def __init__(self, **about: Any) -> None:
+        self._about = about
         self._early = b""
         self._lost = False
 
@@ -78,11 +75,11 @@ class Opening(asyncio.Protocol):
         """Begin; displace the oldest where there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._plain = transport
-        if len(self._others) >= self._connection.most:
-            oldest = next(iter(self._others))
-            del self._others[oldest]
+        if len(self.others) >= self.connection.most:
+            oldest = next(iter(self.others))
+            del self.others[oldest]
             oldest._plain.abort()
-        self._others[self] = None
+        self.others[self] = None
         self._task = asyncio.get_running_loop().create_task(self._open())
 
     def data_received(self, data: bytes) -> None:
@@ -99,29 +96,23 @@ class Opening(asyncio.Protocol):
             transport = await asyncio.get_running_loop().start_tls(
                 self._plain,
                 self,
-                self._certificate.context(),
+                self.certificate.context(),
                 server_side=True,
-                ssl_handshake_timeout=self._connection.request_s,
-                ssl_shutdown_timeout=self._connection.request_s,
+                ssl_handshake_timeout=self.connection.request_s,
+                ssl_shutdown_timeout=self.connection.request_s,
             )
-        self._others.pop(self, None)
+        self.others.pop(self, None)
         if transport is None or self._lost:
             self._plain.abort()
             return
-        made = self._connection(**self._about)
+        made = self.connection(**self._about)
         transport.set_protocol(made)
         made.connection_made(transport)
         if self._early:
             made.data_received(self._early)
 
 
-def encrypted(
-    connection: type[Connection], certificate: Certificate
-) -> Callable[..., asyncio.Protocol]:
+def encrypted(connection: type[Connection], certificate: Certificate) -> type[Opening]:
     """The same connections, which begin with a handshake."""
-    others: dict[Opening, None] = {}
-
-    def opening(**about: Any) -> Opening:
-        return Opening(connection, about, certificate, others)
-
-    return opening
+    members = {"connection": connection, "certificate": certificate, "others": {}}
+    return type("Encrypted", (Opening,), members)

@@ -1,5 +1,6 @@
 """Clients that keep the HTTP server waiting, over real sockets on loopback."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -8,12 +9,14 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from discovery.client.resolver import Resolver
 from discovery.settings import Settings
 from discovery.sidecar.app import Answers, application
+from discovery.sidecar.bodies import PIECE
 from discovery.sidecar.connections import Connection
 from discovery.sidecar.listening import HttpServer
 from discovery.sidecar.waits import Waits
@@ -43,6 +46,17 @@ class Impatient(Connection):
 
     request_s = 0.2
     stalled_s = 0.2
+
+
+class Known(Connection):
+    """One that a test can look at."""
+
+    last: ClassVar["Known | None"] = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Be the last one."""
+        type(self).last = self
+        super().connection_made(transport)
 
 
 class Last(Connection):
@@ -200,6 +214,18 @@ def test_who_does_not_read_is_hung_up_on() -> None:
         asked = b"GET /v1/endpoints/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             deaf.sendall(asked * 100_000)
+
+
+def test_an_answer_is_not_kept_for_who_does_not_read_it() -> None:
+    """Only a piece of it is."""
+    with serving(Known, MANY) as where, connected(where) as deaf:
+        deaf.sendall(b"GET /v1/endpoints/web HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+        assert until(lambda: Known.last and Known.last.flow.write_paused)
+        assert Known.last is not None
+        kept = Known.last.transport.get_write_buffer_size()
+        with connected(where, b"GET /v1/endpoints/web HTTP/1.0\r\n\r\n") as other:
+            whole = len(b"".join(iter(lambda: other.recv(65_536), b"")))
+        assert PIECE <= kept < 3 * PIECE < whole
 
 
 def test_the_last_answer_does_not_wait_for_ever_to_be_read() -> None:

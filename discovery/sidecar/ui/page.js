@@ -152,7 +152,14 @@ async function ask(path) {
   return body;
 }
 
-const selected = () => decodeURIComponent(location.hash.replace(/^#\/?/, "")).replace(/^services$/, "");
+function selected() {
+  const written = location.hash.replace(/^#\/?/, "").replace(/^services$/, "");
+  try {
+    return decodeURIComponent(written);
+  } catch {
+    return written; // typed by hand
+  }
+}
 
 async function look() {
   try {
