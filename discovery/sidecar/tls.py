@@ -16,6 +16,7 @@ from discovery.errors import BadSetting
 from discovery.sidecar.connections import Connection
 
 _log = logging.getLogger("discovery.sidecar")
+_GOODBYE_S = 1.0  # for the other one's, which many do not send
 _State = tuple[tuple[int, int, int], ...]
 
 
@@ -99,7 +100,7 @@ class Opening(asyncio.Protocol):
                 self.certificate.context(),
                 server_side=True,
                 ssl_handshake_timeout=self.connection.request_s,
-                ssl_shutdown_timeout=self.connection.request_s,
+                ssl_shutdown_timeout=_GOODBYE_S,
             )
         self.others.pop(self, None)
         if transport is None or self._lost:
