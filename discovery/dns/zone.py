@@ -154,7 +154,10 @@ class Zone:
         if cluster is None:
             return found
         if len(labels) == 1:
-            return _both(Found(EMPTY, self._top, clusters=(cluster,)), found)
+            # While the default cluster is not read, a service in it may be called as this one is.
+            is_unread = found.node is None and any(c.observed_at is None for c in found.clusters)
+            own = Found(EMPTY, self._top, clusters=(cluster,))
+            return found if is_unread else _both(own, found)
         suffix = (labels[-1], *self.apex.labels)
         return _both(self._below(labels[:-1], (cluster,), suffix), found)
 

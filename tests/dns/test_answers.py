@@ -9,7 +9,18 @@ from discovery.dns import answers, wire
 from discovery.dns.answers import Answer, answer
 from discovery.dns.zone import Zone
 from discovery.model import Cluster, Snapshot
-from tests.dns.world import APEX, CLUSTERS, NOW, ORDERS, PAY, SNAPSHOT, packet, question, snapshot
+from tests.dns.world import (
+    APEX,
+    BILLING,
+    CLUSTERS,
+    NOW,
+    ORDERS,
+    PAY,
+    SNAPSHOT,
+    packet,
+    question,
+    snapshot,
+)
 
 FRESH_FOR_S, LIMIT_S = SNAPSHOT.fresh_for_s, SNAPSHOT.stale_limit_s
 ZONE = Zone(SNAPSHOT, APEX)
@@ -66,6 +77,14 @@ def test_before_the_first_snapshot_nothing_is_denied(name: str, zone: Zone) -> N
     """Never NXDOMAIN, of which clients remember that there is no such name."""
     for kind in (wire.A, wire.SOA, wire.ANY):
         assert told(asked(name, kind, zone=zone)) == (wire.SERVFAIL, answers.NOT_READY)
+
+
+def test_a_clusters_name_may_be_a_services_in_a_cluster_that_is_not_read_yet() -> None:
+    """`staging` has no address as a cluster; as a service of the default cluster it may have."""
+    zone = Zone(snapshot(BILLING, clusters=(Cluster("prod"), Cluster("staging", NOW))), APEX)
+    name = "staging.ecs.internal"
+    assert told(asked(name, zone=zone)) == (wire.SERVFAIL, answers.NOT_READY)
+    assert told(asked(name)) == (wire.NOERROR, None)
 
 
 def test_what_does_not_depend_on_a_snapshot_is_always_there() -> None:
