@@ -21,7 +21,6 @@ from discovery.events import Attempted, CallMade, Event, Refreshed, RefreshFaile
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanKind, TracerProvider
 
-_NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
@@ -34,7 +33,7 @@ class Spans:
     """Makes spans of events, for any thread: `Resolver(listeners=Listeners(Spans()))`.
 
     They are made by `provider`, else by the one that the program has set, which sends them as it
-    is told to. Needs the extra `[otel]`.
+    is told to. Raises `BadSetting` without the extra `[otel]`.
     """
 
     def __init__(
@@ -42,6 +41,7 @@ class Spans:
         provider: "TracerProvider | None" = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        _need("opentelemetry.trace")
         from opentelemetry.trace import SpanKind, StatusCode, get_tracer_provider
 
         self._tracer = (provider or get_tracer_provider()).get_tracer("ecs-discovery")
@@ -121,8 +121,7 @@ class Exported(Spans):
     """Spans that are sent by OTLP over HTTP. Raises `BadSetting` without the library."""
 
     def __init__(self) -> None:
-        if not all(_is_there(name) for name in _NEEDED):
-            raise BadSetting("traces", True, "pip install 'ecs-discovery[otel]' for OpenTelemetry")
+        _need("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -136,6 +135,11 @@ class Exported(Spans):
     def close(self) -> None:
         """Send what is left; nothing afterwards."""
         self._close()
+
+
+def _need(*modules: str) -> None:
+    if not all(map(_is_there, modules)):
+        raise BadSetting("traces", True, "pip install 'ecs-discovery[otel]' for OpenTelemetry")
 
 
 def _is_there(name: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from discovery.cli import localecs, options, output, procfs
+from discovery.cli import addresses, localecs, options, output, procfs
 from discovery.cli.changes import changes
 from discovery.cli.demo_services import CLUSTER, FLEETS, INSTANCES
 from discovery.cli.layers import Given
@@ -21,7 +21,9 @@ from discovery.errors import NotReady
 from discovery.events import Listeners
 from discovery.local.server import LocalECS
 from discovery.model import Endpoint, Snapshot
+from discovery.settings import Settings
 from discovery.sidecar import logs
+from discovery.sidecar.listening import unusable
 from discovery.sidecar.signals import Signals
 from discovery.sidecar.supervisor import Sidecar
 from discovery.written import ClusterSettings
@@ -53,6 +55,7 @@ def command(given: Given, listen: str) -> int:
       ecs-discovery demo --dns 127.0.0.1:0 --http 127.0.0.1:0 --listen 127.0.0.1:0
     """
     logs.configure(logging.WARNING)
+    _need_addresses(given.settings)
     with Signals() as signals, localecs.started(listen) as ecs:
         click.echo(f"A local ECS listens on {ecs.url}; starting its tasks, a process each:")
         if not _fleets_run(ecs, signals):
@@ -71,6 +74,17 @@ def command(given: Given, listen: str) -> int:
                 _print_changes(sidecar, signals)
         click.echo("Stopping every process ...")
     return 0
+
+
+def _need_addresses(settings: Settings) -> None:
+    """Raise `AddressUnusable` before anything is started, as that takes a while."""
+    wanted = (
+        (settings.dns, "--dns", addresses.DNS),
+        (settings.http, "--http", addresses.HTTP),
+    )
+    for address, flag, kinds in wanted:
+        if error := addresses.refusal(address, kinds):
+            raise unusable(address, flag, error)
 
 
 def _fleets_run(ecs: LocalECS, signals: Signals) -> bool:

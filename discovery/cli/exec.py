@@ -5,6 +5,7 @@ nothing heavy is imported for it, and it works without the `[sidecar]` extra.
 """
 
 import argparse
+import contextlib
 import errno
 import ipaddress
 import math
@@ -47,12 +48,19 @@ def main(arguments: Sequence[str]) -> int:
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
     if not command:
         parser.error("say which command to run, after --")
-    if given.set_dns:
-        failure = _set_first(_nameserver(given.dns, os.environ, parser), RESOLV_CONF)
-        if failure is not None:
-            _say(failure)
-            return 2
-    return _run(command, given.drain)
+    if not given.set_dns:
+        return _run(command, given.drain)
+    nameserver = _nameserver(given.dns, os.environ, parser)
+    try:
+        before = _read(RESOLV_CONF)
+        _write(RESOLV_CONF, with_first(nameserver, before))
+    except OSError as error:
+        _say(_unchanged(RESOLV_CONF, error))
+        return 2
+    try:
+        return _run(command, given.drain)
+    finally:
+        _put_back(RESOLV_CONF, with_first(nameserver, before), before)
 
 
 def with_first(nameserver: str, text: str) -> str:
@@ -74,8 +82,9 @@ def with_first(nameserver: str, text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} exec",
-        description="Run a command with our resolver first in /etc/resolv.conf (needs root), and"
-        " delay the SIGTERM that ends it until its callers' caches have run out.",
+        description="Run a command with our resolver first in /etc/resolv.conf while it runs\n"
+        "(needs root), and delay the SIGTERM that ends it until its callers' caches have\n"
+        "run out.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -126,21 +135,28 @@ def _nameserver(
         parser.error(f"{named!r} is no IP address, such as 127.0.0.1")
 
 
-def _set_first(nameserver: str, path: Path) -> str | None:
-    """Change the file; why that was not possible, else `None`.
+def _read(path: Path) -> str:
+    return path.read_text(errors="surrogateescape")
 
-    In place: container engines mount the file, and over a mount nothing can be renamed.
-    """
-    try:
-        before = path.read_text(errors="surrogateescape")
-        path.write_text(with_first(nameserver, before), errors="surrogateescape")
-    except OSError as error:
-        need = ": that needs root" if error.errno in (errno.EACCES, errno.EPERM) else ""
-        return (
-            f"cannot change {path} ({error.strerror}){need}; with dnsServers in the task"
-            " definition, or a proxy in its place, use --no-dns"
-        )
-    return None
+
+def _write(path: Path, text: str) -> None:
+    # In place: container engines mount the file, and over a mount nothing can be renamed.
+    path.write_text(text, errors="surrogateescape")
+
+
+def _put_back(path: Path, ours: str, before: str) -> None:
+    """Leave the file as it was, for a machine that lives longer; not what others wrote since."""
+    with contextlib.suppress(OSError):
+        if _read(path) == ours:
+            _write(path, before)
+
+
+def _unchanged(path: Path, error: OSError) -> str:
+    need = ": that needs root" if error.errno in (errno.EACCES, errno.EPERM) else ""
+    return (
+        f"cannot change {path} ({error.strerror}){need}; with dnsServers in the task"
+        " definition, or a proxy in its place, use --no-dns"
+    )
 
 
 def _run(command: Sequence[str], drain_s: float) -> int:

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import msgspec
 
-from discovery.cli import asking
+from discovery.cli import addresses, asking
 from discovery.cli.findings import Finding
 from discovery.errors import BadSetting, Unauthorized
 from discovery.settings import Settings, variable
@@ -49,8 +49,8 @@ def of_sidecar(settings: Settings) -> Iterator[Finding]:
         heard = asking.ask(address, "/ready", ASK_TIMEOUT_S)
     except asking.NoAnswer:
         yield Finding("sidecar", "skipped", f"none answers at {address}")
-        yield from _of_port("DNS", settings.dns, (socket.SOCK_DGRAM, socket.SOCK_STREAM))
-        yield from _of_port("HTTP", settings.http, (socket.SOCK_STREAM,))
+        yield _of_address("DNS", settings.dns, addresses.DNS)
+        yield _of_address("HTTP", settings.http, addresses.HTTP)
         return
     if heard.status == 200:
         yield Finding("sidecar", "ok", f"ready at {address}")
@@ -122,19 +122,13 @@ def _of_budgets(budgets: Sequence[_Budget]) -> Finding:
     return Finding(check, "warning", said, fix)
 
 
-def _of_port(name: str, address: Address, kinds: Sequence[int]) -> Iterator[Finding]:
+def _of_address(name: str, address: Address, kinds: tuple[socket.SocketKind, ...]) -> Finding:
     check = f"{name} address"
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    for kind in kinds:
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, kind == socket.SOCK_STREAM)
-            try:
-                probe.bind((address.host, address.port))
-            except OSError as error:
-                fix = f"end what listens there (ss -lnp), or use --{name.lower()} ADDR:PORT"
-                if isinstance(error, PermissionError):
-                    fix = "ports under 1024 need root or net.ipv4.ip_unprivileged_port_start"
-                said = f"{address} cannot be used: {os.strerror(error.errno or 0).lower()}"
-                yield Finding(check, "failed", said, fix)
-                return
-    yield Finding(check, "ok", f"{address} is free")
+    error = addresses.refusal(address, kinds)
+    if error is None:
+        return Finding(check, "ok", f"{address} is free")
+    fix = f"end what listens there (ss -lnp), or use --{name.lower()} ADDR:PORT"
+    if isinstance(error, PermissionError):
+        fix = "ports under 1024 need root or net.ipv4.ip_unprivileged_port_start"
+    said = f"{address} cannot be used: {os.strerror(error.errno or 0).lower()}"
+    return Finding(check, "failed", said, fix)

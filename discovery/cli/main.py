@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in EXTRA:
             raise
         print(
-            f"{PROGRAM}: {name} is not installed: run pip install 'ecs-discovery[sidecar]'",
+            f"{PROGRAM}: {name} is not installed: run pip install 'ecs-discovery[sidecar]', in a"
+            " checkout pip install '.[sidecar]'",
             file=sys.stderr,
         )
         return 2

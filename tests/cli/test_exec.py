@@ -216,9 +216,23 @@ def test_a_file_in_no_known_encoding_is_kept_as_it_is(tmp_path: Path) -> None:
     """Octets that are no UTF-8 stay the same octets."""
     file = tmp_path / "resolv.conf"
     file.write_bytes(b"# caf\xe9\nnameserver 10.0.0.2\n")
-    done = finished(mounted(file, *PROGRAM, "exec", "--", "true"))
+    shown = "od -An -c /etc/resolv.conf | tr -d ' \\n'"
+    done = finished(mounted(file, *PROGRAM, "exec", "--", "sh", "-c", shown))
     assert (done.code, done.err) == (0, "")
-    assert file.read_bytes() == b"nameserver 127.0.0.1\nnameserver 10.0.0.2\n# caf\xe9\n"
+    assert done.out == r"nameserver127.0.0.1\nnameserver10.0.0.2\n#caf351\n"
+    assert file.read_bytes() == b"# caf\xe9\nnameserver 10.0.0.2\n"
+
+
+def test_the_file_is_as_it_was_when_the_command_has_ended(tmp_path: Path) -> None:
+    """Also where it cannot be run; what somebody else wrote meanwhile stays."""
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 10.0.0.2\n")
+    assert finished(mounted(file, *PROGRAM, "exec", "--", "false")).code == 1
+    assert finished(mounted(file, *PROGRAM, "exec", "--", "nosuchprogram")).code == 127
+    assert file.read_text() == "nameserver 10.0.0.2\n"
+    other = "echo nameserver 10.0.0.3 > /etc/resolv.conf"
+    finished(mounted(file, *PROGRAM, "exec", "--", "sh", "-c", other))
+    assert file.read_text() == "nameserver 10.0.0.3\n"
 
 
 def test_without_root_it_says_so(tmp_path: Path) -> None:
