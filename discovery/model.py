@@ -16,6 +16,7 @@ Kind = Literal["service", "family"]
 SERVES: frozenset[Health] = frozenset({"healthy", "unknown"})
 Happening = Literal["appeared", "gone", "joined", "left", "changed", "excluded"]
 Identity = tuple[str, str | None, int | None, str]
+MAX_WEIGHT = 65_535.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ snapshot of that index; times are always all there, as `[time, services]` runs i
 import ipaddress
 import itertools
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from discovery.catalog.order import is_before
 from discovery.documents import Document, endpoint, endpoints, in_order
 from discovery.errors import SourceError, SourceMalformed
 from discovery.model import (
+    MAX_WEIGHT,
     Cluster,
     ClusterReading,
     Endpoint,
@@ -43,6 +44,7 @@ Runs = tuple[tuple[float, _Length], ...]  # a time, and how many services in a r
 FORMAT = 1
 MAX_BYTES = 64 << 20  # of a document, ten times what 10,000 tasks take
 _FORMATS = range(max(1, FORMAT - 1), FORMAT + 1)
+_MOST_WEIGHT = MAX_WEIGHT**2  # a tag's, scaled to a share of the traffic
 _EITHER = 32 + zlib.MAX_WBITS  # zlib or gzip, as the header says
 _ENCODER = msgspec.json.Encoder()
 
@@ -52,7 +54,7 @@ class Changes:
     """What differs from the snapshot of the index `since`: services, and those that are gone."""
 
     since: int
-    changed: Collection[Key] = ()
+    changed: Set[Key] = frozenset()
     gone: Collection[Key] = ()
 
 
@@ -307,7 +309,7 @@ def _ports(known: Iterable[Endpoint]) -> tuple[Port, ...]:
 def _check(value: Endpoint) -> None:
     if not 0 < value.port < 65_536:
         raise SourceMalformed(f"{value.service}: port {value.port} of {value.host} is no port")
-    if value.weight < 0:
+    if not 0 <= value.weight <= _MOST_WEIGHT:
         raise SourceMalformed(f"{value.service}: weight {value.weight} of {value.host} is none")
     _check_address(value.host)
 
@@ -325,7 +327,8 @@ def _on_top(
     before = known.snapshot if known is not None else Snapshot()
     if known is None or (known.publisher, before.index) != (found.publisher, found.since):
         raise SourceMalformed(f"changes since {found.since}, which is not what was read before")
-    kept = {key: s for key, s in before.services.items() if key not in found.gone}
+    gone = frozenset(found.gone)
+    kept = {key: s for key, s in before.services.items() if key not in gone}
     return {**kept, **changed}
 
 

@@ -223,6 +223,8 @@ def test_a_document_of_the_version_before_is_read() -> None:
         (body().replace(b"10.0.0.1", b"web.example"), "web.example"),
         (body().replace(b"32768", b"70000"), "70000"),
         (body().replace(b'"weight": 1.0', b'"weight": -1'), "weight"),
+        (body().replace(b'"weight": 1.0', b'"weight": 1e308'), "weight"),
+        (body().replace(b'"followers": 0', b'"followers": -1'), "followers"),
         (body().replace(b'"unknown"', b'"odd"'), "odd"),
     ],
 )

@@ -15,7 +15,7 @@ from discovery.ecs.facts import Facts, Owner, defined, interface_of, network_mod
 from discovery.ecs.hosts import Public
 from discovery.ecs.tasks import Binding, Container, Interface, Task
 from discovery.health.eligibility import Candidate
-from discovery.model import Endpoint, Exclusion, Health, Placement
+from discovery.model import MAX_WEIGHT, Endpoint, Exclusion, Health, Placement
 
 WEIGHT_TAG = "ecs-discovery.weight"
 
@@ -266,7 +266,7 @@ def _weight(task: Task, owner: Owner) -> float:
         except ValueError:
             continue
         if math.isfinite(weight) and weight >= 0:
-            return weight
+            return min(weight, MAX_WEIGHT)
     return 1.0
 
 

@@ -20,6 +20,7 @@ from discovery.snapshots import Changes, Key, document, token_of
 FOLLOWER = "X-Discovery-Follower"
 MOST_FOLLOWERS = 100_000
 MOST_GONE = 10_000
+MOST_DOCUMENTS = 100  # of one snapshot: who follows is seldom behind by more
 FOLLOWING_S = 120.0  # who has not asked for that long does not follow any more
 _LEVEL = 1
 _LONGEST_NAME = 64
@@ -113,6 +114,8 @@ class Feed:
             self._snapshot, self._making = snapshot, {}
         changes = self._since(token)
         wanted = (changes.since if changes else None, compressed)
+        if wanted not in self._making and len(self._making) >= MOST_DOCUMENTS:
+            changes, wanted = None, (None, compressed)
         made = self._making.get(wanted)
         if made is None:
             making = asyncio.to_thread(self._made, snapshot, self.followers, changes, compressed)

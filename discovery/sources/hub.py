@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_S = 2.0
-ANSWER_S = 10.0  # beyond the wait that was asked for
-BODY_S = 30.0
+ANSWER_S = 10.0  # of silence, beyond the wait that was asked for
+WHOLE_S = 40.0  # for a whole answer, beyond that wait
 LONGEST_WAIT_S = 60.0
 LEAST_PERIOD_S = 0.2  # between two queries, whatever a hub answers
 WANT = "http://HUB:PORT or https://HUB:PORT, several with commas"
@@ -61,6 +61,7 @@ class Following:
     token: Secret | None = None
     ca: str | None = None
     label: str = "default"
+    whole_s: float = WHOLE_S
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
@@ -196,24 +197,20 @@ class HubSource:
 
         known = self._told.get(url)
         query, wait_s = self._query(url, known)
-        try:
-            headers = {_FOLLOWER: self._name, "Accept-Encoding": "gzip"}
-            if self._how.token is not None:
-                headers["Authorization"] = f"Bearer {revealed(self._how.token, 'hub_token')}"
-            with self._connected().stream(
+        headers = {_FOLLOWER: self._name, "Accept-Encoding": "gzip"}
+        with (
+            self._failures(wait_s + self._how.whole_s),
+            self._connected().stream(
                 "GET",
                 f"{url}/v1/snapshot",
                 params=query,
-                headers=headers,
+                headers=headers | self._authorization(),
                 timeout=httpx.Timeout(CONNECT_S, read=wait_s + ANSWER_S),
                 extensions={"trace": self._trace},
-            ) as answer:
-                now = self._how.clock()
-                content = self._body(answer)
-        except httpx.HTTPError as exc:
-            raise SourceUnreachable(f"no answer: {exc or type(exc).__name__}") from exc
-        except BadSetting as exc:
-            raise SourceError(exc.message) from exc
+            ) as answer,
+        ):
+            now = self._how.clock()
+            content = _body(answer)
         _refuse_failure(answer, content)
         try:
             found = told(content, known)
@@ -236,6 +233,32 @@ class HubSource:
             wait_s = 0.0
         return query | {"wait": f"{round(wait_s * 1_000)}ms"}, wait_s
 
+    def _authorization(self) -> dict[str, str]:
+        token = self._how.token
+        return {"Authorization": f"Bearer {revealed(token, 'hub_token')}"} if token else {}
+
+    @contextlib.contextmanager
+    def _failures(self, within_s: float) -> Iterator[None]:
+        """Have the library's errors say what is wrong, and have it end within that time.
+
+        Its own timeouts are for each piece of an answer, not for the whole.
+        """
+        import httpx
+
+        ends = threading.Timer(within_s, self._interrupt)
+        ends.daemon = True
+        ends.start()
+        try:
+            yield
+        except httpx.HTTPError as exc:
+            if ends.finished.is_set():
+                raise SourceUnreachable(f"its answer took over {within_s:.3g} s") from exc
+            raise SourceUnreachable(f"no answer: {exc or type(exc).__name__}") from exc
+        except BadSetting as exc:
+            raise SourceError(exc.message) from exc
+        finally:
+            ends.cancel()
+
     def _connected(self) -> "httpx.Client":
         import httpx
 
@@ -257,20 +280,6 @@ class HubSource:
             with contextlib.suppress(OSError):
                 waited_on.shutdown(socket.SHUT_RDWR)
 
-    def _body(self, answer: "httpx.Response") -> bytes:
-        """The whole body, decompressed; bounded, whatever its head says."""
-        until = self._how.monotonic() + BODY_S
-        content = bytearray()
-        for piece in answer.iter_raw():
-            content += piece
-            if len(content) > MAX_BYTES:
-                raise SourceMalformed(f"its answer is over {MAX_BYTES >> 20} MiB")
-            if self._how.monotonic() > until:
-                raise SourceUnreachable(f"its answer took over {BODY_S:g} s")
-        if answer.headers.get("Content-Encoding") == "gzip":
-            return inflated(bytes(content))
-        return bytes(content)
-
 
 def _hub(written: str) -> str:
     try:
@@ -291,6 +300,18 @@ def _trusting(ca: str | None) -> "ssl.SSLContext | bool":
         return ssl.create_default_context(cafile=ca) if ca else True
     except OSError as exc:
         raise BadSetting("hub_ca", ca, f"a PEM file that can be read ({exc})") from exc
+
+
+def _body(answer: "httpx.Response") -> bytes:
+    """The whole body, decompressed; bounded, whatever its head says."""
+    content = bytearray()
+    for piece in answer.iter_raw():
+        content += piece
+        if len(content) > MAX_BYTES:
+            raise SourceMalformed(f"its answer is over {MAX_BYTES >> 20} MiB")
+    if answer.headers.get("Content-Encoding") == "gzip":
+        return inflated(bytes(content))
+    return bytes(content)
 
 
 def _refuse_failure(answer: "httpx.Response", content: bytes) -> None:

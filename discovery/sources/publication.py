@@ -119,5 +119,5 @@ def unpacked(value: bytes) -> bytes:
 
 def _changes(before: Snapshot, after: Snapshot) -> Changes:
     known = before.services
-    changed = [key for key, service in after.services.items() if known.get(key) is not service]
+    changed = {key for key, service in after.services.items() if known.get(key) is not service}
     return Changes(before.index, changed, known.keys() - after.services.keys())

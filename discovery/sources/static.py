@@ -10,9 +10,10 @@ Rule 3: hosts are IP addresses, as everywhere in this package; names are never r
 
 import json
 import os
+import stat
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,10 @@ class StaticSource:
             signature = (found.st_mtime_ns, found.st_size, found.st_ino)
             if signature == self._signature:
                 return
+            if not stat.S_ISREG(found.st_mode):
+                raise SourceMalformed("it is no file")
             if found.st_size > MAX_BYTES:
-                raise SourceMalformed(f"{self._path}: over {MAX_BYTES >> 20} MiB")
+                raise SourceMalformed(f"over {MAX_BYTES >> 20} MiB")
             services = services_in(self._path.read_bytes(), self._path.name, self._label)
         except OSError as exc:
             self._signature = None
@@ -115,8 +118,13 @@ def _decoded(content: bytes, is_json: bool) -> Any:
     # The standard decoders, since they name line and column, which msgspec's do not.
     try:
         text = content.decode()
-        decode: Callable[[str], Mapping[str, Any]] = json.loads if is_json else tomllib.loads
-        return decode(text)
+        if not is_json:
+            return tomllib.loads(text)
+        document = json.loads(text)
+        json.dumps(document, ensure_ascii=False).encode()  # escapes may stand for no character
+        return document
+    except UnicodeEncodeError as exc:
+        raise SourceMalformed(f"{exc.object[exc.start]!r} is no character") from exc
     except UnicodeDecodeError as exc:
         line = content.count(b"\n", 0, exc.start) + 1
         raise SourceMalformed(f"line {line}: not UTF-8") from exc

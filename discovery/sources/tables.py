@@ -7,11 +7,10 @@ from typing import Annotated, Any, get_args
 import msgspec
 
 from discovery.errors import SourceMalformed
-from discovery.model import Endpoint, Exclusion, Health, Port, Protocol, Service
+from discovery.model import MAX_WEIGHT, Endpoint, Exclusion, Health, Port, Protocol, Service
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
-MAX_WEIGHT = 65_535
 _PLACE = re.compile(r"(?P<want>.*?)(?: - at `\$?(?P<path>.*)`)?", re.DOTALL)
 _FIELD = re.compile(r"(unknown|missing) (?:required )?field `(.*)`")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")

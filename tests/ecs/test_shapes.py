@@ -10,6 +10,7 @@ from discovery.ecs.facts import Facts, Owner
 from discovery.ecs.hosts import Host, Machine, Public
 from discovery.ecs.shapes import endpoints_of
 from discovery.ecs.tasks import tasks_in
+from discovery.model import MAX_WEIGHT
 from tests.ecs.documents import (
     DEFINITION,
     INSTANCE,
@@ -572,6 +573,7 @@ def test_the_zone_of_the_host_stands_in() -> None:
         ("-1", None, 1.0),
         ("nan", None, 1.0),
         ("inf", None, 1.0),
+        ("1e308", None, MAX_WEIGHT),
         ("", "0.5", 0.5),
     ],
 )

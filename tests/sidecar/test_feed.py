@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from discovery.model import Cluster, Service, Snapshot
-from discovery.sidecar.feed import FOLLOWING_S, MOST_GONE, Changed, Feed, Said, takes_gzip
+from discovery.sidecar.feed import (
+    FOLLOWING_S,
+    MOST_DOCUMENTS,
+    MOST_GONE,
+    Changed,
+    Feed,
+    Said,
+    takes_gzip,
+)
 from discovery.snapshots import Changes, Told, token_of, told
 from tests.made import NOW, FakeClock, service
 
@@ -87,6 +95,21 @@ def test_a_document_is_made_once_for_all_who_ask(feed: Feed) -> None:
     answers = asyncio.run(ask())
     assert len({id(answer) for answer in answers}) == 1
     assert told(gzip.decompress(answers[0].body)).snapshot == snapshot
+
+
+def test_documents_of_changes_are_bounded(feed: Feed) -> None:
+    """Who is behind by something that few others are is told everything."""
+    said(feed, holding(WEB))
+    latest = holding(WEB, sequence=MOST_DOCUMENTS + 10)
+
+    async def ask() -> list[bytes]:
+        tokens = [token_of("p", holding(sequence=n).index) for n in range(1, MOST_DOCUMENTS + 10)]
+        return [(await feed.said(latest, token, compressed=False)).body for token in tokens]
+
+    bodies = asyncio.run(ask())
+    assert b'"since"' in bodies[0]
+    assert told(bodies[-1]).snapshot == latest
+    assert len(set(bodies)) <= MOST_DOCUMENTS + 1  # and the whole one
 
 
 def test_the_name_of_a_document_is_another_where_the_document_is(feed: Feed) -> None:

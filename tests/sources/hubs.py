@@ -97,6 +97,7 @@ def following(
     token: str | None = None,
     ca: Path | None = None,
     seed: int = 1,
+    whole_s: float = TIMEOUT_S,
 ) -> HubSource:
     """A follower of those hubs."""
     how = Following(
@@ -105,17 +106,18 @@ def following(
         token=Secret(token) if token else None,
         ca=str(ca) if ca else None,
         label="demo",
+        whole_s=whole_s,
         clock=clock or FakeClock(),
     )
     return HubSource(urls, how)
 
 
 @contextlib.contextmanager
-def liar(*answers: bytes, certificate: Path | None = None) -> Iterator[str]:
+def liar(*answers: bytes, certificate: Path | None = None, pause_s: float = 0.0) -> Iterator[str]:
     """The URL of a server that sends these octets, one connection each, the last again and again.
 
-    It sends them when a request's head is complete, and closes the connection. With a
-    `certificate`, and its key in the same file, it speaks TLS.
+    It sends them when a request's head is complete, and closes the connection; with `pause_s`, one
+    by one. With a `certificate`, and its key in the same file, it speaks TLS.
     """
     context = None
     if certificate is not None:
@@ -123,7 +125,9 @@ def liar(*answers: bytes, certificate: Path | None = None) -> Iterator[str]:
         context.load_cert_chain(certificate)
     scheme = "https" if context else "http"
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_lie, args=(listener, answers, context), daemon=True)
+        thread = threading.Thread(
+            target=_lie, args=(listener, answers, context, pause_s), daemon=True
+        )
         thread.start()
         try:
             yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
@@ -132,7 +136,12 @@ def liar(*answers: bytes, certificate: Path | None = None) -> Iterator[str]:
             thread.join(TIMEOUT_S)
 
 
-def _lie(listener: socket.socket, answers: Sequence[bytes], context: ssl.SSLContext | None) -> None:
+def _lie(
+    listener: socket.socket,
+    answers: Sequence[bytes],
+    context: ssl.SSLContext | None,
+    pause_s: float,
+) -> None:
     left = list(answers)
     while True:
         try:
@@ -145,4 +154,9 @@ def _lie(listener: socket.socket, answers: Sequence[bytes], context: ssl.SSLCont
                 head = b""
                 while b"\r\n\r\n" not in head and (piece := connection.recv(65_536)):
                     head += piece
-                connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+                answer = left.pop(0) if len(left) > 1 else left[0]
+                for octet in answer if pause_s else ():
+                    connection.send(bytes((octet,)))
+                    time.sleep(pause_s)
+                if not pause_s:
+                    connection.sendall(answer)

@@ -1,5 +1,6 @@
 """The last good snapshot on disk: what is kept, what is refused, and how a restart begins."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,12 @@ def _turned(kept: Kept) -> None:
     kept.path.write_bytes(content)
 
 
+def _negative(kept: Kept) -> None:
+    head, _, content = kept.path.read_bytes().partition(b"\n")
+    written = json.loads(head) | {"bytes": -5}
+    kept.path.write_bytes(json.dumps(written).encode() + b"\n" + content)
+
+
 def _newer(kept: Kept) -> None:
     content = kept.path.read_bytes()
     kept.path.write_bytes(content.replace(b'"format":%d' % FORMAT, b'"format":%d' % (FORMAT + 1)))
@@ -145,6 +152,7 @@ def _pipe(kept: Kept) -> None:
         (_pipe, "no file"),
         (lambda kept: kept.path.write_bytes(b"\n"), "does not begin"),
         (lambda kept: kept.path.write_bytes(b""), "does not begin"),
+        (_negative, "does not begin"),
         (lambda kept: kept.path.chmod(0o620), "others may write"),
         (lambda kept: setattr(kept.clock, "now", NOW - 60), "60 s in the future"),
     ],

@@ -348,6 +348,16 @@ def test_a_body_over_the_bound_is_not_read_on() -> None:
         follower.close()
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX-Padding: ", _answer(EMPTY, AGE)[:-50]])
+def test_an_answer_that_never_ends_is_given_up(head: bytes) -> None:
+    """Though a piece of it comes again and again, before any timeout for one."""
+    with liar(head + b" " * 10_000, pause_s=0.002) as url:
+        follower = following(url, whole_s=0.3)
+        with pytest.raises(SourceUnreachable, match=r"over 0\.3 s"):
+            follower.load(None)
+        follower.close()
+
+
 def test_a_hub_that_takes_no_connection_is_given_up() -> None:
     """As one that is gone."""
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -208,6 +208,7 @@ def test_a_mistake_is_named_with_line_or_path_value_and_want(content: str, messa
         (b'{"services": {}}\xff', r"line 1: not UTF-8"),
         (b"[" * 100_000, r"nested too deeply"),
         (b"[]", r"want a table called services"),
+        (rb'{"services": {"\ud800": {"endpoints": []}}}', r"'\\ud800' is no character"),
         (b'{"services": {"web": null}}', r"services\.web: None cannot be used, want object"),
     ],
 )
@@ -246,6 +247,15 @@ def test_a_mistake_leaves_the_last_good_file_in_force(path: Path) -> None:
     assert str(broken.error).startswith(f"{path}: line 1: ")
     rewrite(path, endpoints('{host="10.0.0.3", port=80}'))
     assert first(static).services[0].endpoints[0].host == "10.0.0.3"
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(path: Path) -> None:
+    """A pipe that nobody writes to, or one that never ends."""
+    static = source(path)
+    first(static)
+    path.unlink()
+    os.mkfifo(path)
+    assert str(first(static).error) == f"{path}: it is no file"
 
 
 def test_a_file_that_vanishes_leaves_what_was_known(path: Path) -> None:
