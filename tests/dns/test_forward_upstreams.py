@@ -1,5 +1,6 @@
 """Upstream resolvers that are slow, broken, hostile or ourselves, through real sockets."""
 
+import asyncio
 import socket
 from random import Random
 
@@ -9,7 +10,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from discovery.dns import wire
+from discovery.dns import exchange, wire
 from discovery.dns.forward import Forwarder
 from discovery.dns.server import DnsServer
 from discovery.events import Event, Listeners, Noticed
@@ -178,19 +179,17 @@ def test_private_reverse_names_go_to_the_resolver() -> None:
 def test_a_loop_costs_one_question_and_the_next_resolver_answers() -> None:
     """We listen on every address, and one of ours is listed: it rests after two loops."""
     heard: list[Event] = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("0.0.0.0", 0))
-        port = probe.getsockname()[1]
     with resolving(address_of) as good:
         server = DnsServer(
-            *(("0.0.0.0", port), lambda: SNAPSHOT),
+            *(("0.0.0.0", 0), lambda: SNAPSHOT),
             clock=lambda: NOW,
             random=Random(1),
-            forward={"": [("127.0.0.2", port), good.address]},
+            forward=lambda: {"": [("127.0.0.2", server.address[1]), good.address]},
             listeners=Listeners(heard.append),
         )
         with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(30.0)
+            port = server.address[1]
             client.connect(("127.0.0.1", port))
             for n in range(4):
                 client.send(packet(question(f"n{n}.example.com")))
@@ -260,7 +259,10 @@ def test_a_list_that_cannot_be_looked_up_changes_nothing(
     assert "could not be looked up again" in caplog.text
 
 
-@pytest.mark.parametrize("scope", ["none0", "4294967296", "9" * 5_000, "a\0b"])
+SCOPES = pytest.mark.parametrize("scope", ["none0", "4294967297", "9" * 5_000, "a\0b"])
+
+
+@SCOPES
 def test_an_interface_that_is_not_there_is_the_resolvers_failure(
     scope: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,6 +273,19 @@ def test_an_interface_that_is_not_there_is_the_resolvers_failure(
     ):
         assert ask(server).answer
     assert not caplog.records
+
+
+@SCOPES
+@pytest.mark.parametrize("over_tcp", [False, True], ids=["udp", "tcp"])
+def test_a_scope_is_not_taken_for_another(scope: str, over_tcp: bool) -> None:
+    """One over 32 bits has no interface, though its low bits may be those of one."""
+
+    async def exchanged() -> None:
+        async with asyncio.timeout(10.0):
+            await exchange.exchanged((f"fe80::1%{scope}", 53), PLAIN, over_tcp)
+
+    with pytest.raises(OSError, match="interface"):
+        asyncio.run(exchanged())
 
 
 def test_a_reply_for_a_client_that_has_gone_harms_nobody() -> None:

@@ -14,6 +14,7 @@ from discovery.dns import responder as room
 from discovery.dns import wire
 from discovery.dns.cookies import Cookies
 from discovery.dns.orders import Ordering
+from discovery.dns.packing import Packed
 from discovery.dns.responder import Identity, Responder
 from discovery.model import Cluster, Snapshot
 from tests.dns.test_wire import FORMERRS
@@ -209,11 +210,25 @@ def test_a_change_does_not_double_the_memory() -> None:
     """What was packed for the snapshot before counts, too, until it is used or dropped."""
     limit = 200_000
     responder = made(max_octets=limit)
-    for known in (HUNDRED, snapshot(many(100)), HUNDRED):
+    for known in (HUNDRED, snapshot(many(99)), HUNDRED):
         for size in range(512, 1_233, 40):
             raw(responder, packet(MANY, opt(size=size)), known)
-        kept = {id(p): p for p in (*responder._answers.values(), *responder._before.values())}
-        assert 0 < sum(packed.octets for packed in kept.values()) <= limit
+            kept = (*responder._answers.values(), *responder._before.values())
+            assert 0 < sum(packed.octets for packed in kept) <= limit
+
+
+def test_answers_that_a_change_leaves_alone_are_counted_once() -> None:
+    """They are taken over, with nothing else pushed out."""
+    responder = made(max_octets=100_000)
+    kept: list[list[Packed]] = []
+    for known in (HUNDRED, snapshot(many(100)), HUNDRED):
+        for size in (512, 600):
+            raw(responder, packet(MANY, opt(size=size)), known)
+        kept.append(list(responder._answers.values()))
+    assert len(kept[0]) == 2
+    assert all(
+        one is other for several in kept for one, other in zip(several, kept[0], strict=True)
+    )
 
 
 HUNDRED = snapshot(many(100), ORDERS)
