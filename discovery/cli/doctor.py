@@ -11,6 +11,7 @@ from discovery.cli.finding import resolver_of
 from discovery.cli.findings import Finding
 from discovery.cli.layers import Given
 from discovery.errors import BadSetting, DiscoveryError
+from discovery.names import parse
 from discovery.written import duration
 
 COLUMNS = ("CHECK", "STATE", "WHAT")
@@ -79,7 +80,9 @@ def _all(given: Given, names: tuple[str, ...], cache_s: float) -> Iterator[Findi
 def _connecting(given: Given, name: str) -> Iterator[Finding]:
     try:
         with resolver_of(given) as resolver:
-            endpoints = resolver.service(name).endpoints
+            service = resolver.service(name)
+            asked = parse(name, resolver.snapshot.labels, given.settings.zone)
+            endpoints = resolver.endpoints(name) if asked.port else service.endpoints
     except DiscoveryError as error:
         yield Finding(f"connect {name}", "failed", error.message, "see ecs-discovery ls")
         return

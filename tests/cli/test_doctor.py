@@ -216,6 +216,15 @@ def test_connecting_tells_refused_from_accepted(tmp_path: Path, listener: socket
     assert by_state(done, "failed")["connect web 127.0.0.1:1"]["detail"] == "refused"
 
 
+def test_a_port_that_is_named_is_the_one_that_is_connected_to(static: Path) -> None:
+    """Without one it is all of them."""
+    flags = ("--dns", "127.0.0.1:0", "--http", free_address(), "--json")
+    for name, count in (("two", 2), ("_admin._tcp.two", 1)):
+        done = run("doctor", "--source", f"file:{static}", *flags, "--connect", name)
+        tried = [f for f in done.document["findings"] if f["check"].startswith("connect ")]
+        assert len(tried) == count
+
+
 def test_connecting_tells_silence_and_says_where_to_look(tmp_path: Path) -> None:
     """A full backlog answers as little as a security group."""
     with socket.socket() as full:
