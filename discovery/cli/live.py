@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,12 +24,13 @@ _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 class Screen:
     """The screen of one name. `take` is for one thread, `shown` for any.
 
-    `snapshot` says how old the data is, `clock` is seconds since the epoch, `height` the lines of
-    the terminal.
+    `snapshot` says how old the data is, `why` what there is to say where there is no endpoint;
+    `clock` is seconds since the epoch, `height` the lines of the terminal.
     """
 
     name: str
     snapshot: Callable[[], Snapshot]
+    why: Callable[[], str | None]
     height: Callable[[], int]
     clock: Callable[[], float] = time.time
     _endpoints: tuple[Endpoint, ...] | None = None
@@ -49,6 +51,8 @@ class Screen:
         parts: list[RenderableType] = [self._head(len(endpoints))]
         if rows:
             parts.append(output.laid_out(resolve.COLUMNS, rows))
+        elif why := self.why():
+            parts.append(Text(why, style="yellow"))
         if len(endpoints) > room:
             parts.append(Text(f"and {len(endpoints) - room} more", style="dim"))
         if changed:
@@ -67,7 +71,8 @@ class Screen:
 
 def watch(resolver: Resolver, name: str, console: Console) -> None:
     """Show that name's endpoints until interrupted. Raises as `Resolver.watch` does, at first."""
-    screen = Screen(name, lambda: resolver.snapshot, lambda: console.height)
+    why = partial(resolve.why_none, resolver, name)
+    screen = Screen(name, lambda: resolver.snapshot, why, lambda: console.height)
     updates = resolver.watch(name)
     with output.progress("reading …"):
         first = next(updates, None)

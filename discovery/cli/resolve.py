@@ -9,7 +9,7 @@ from discovery.cli import options, output
 from discovery.cli.finding import resolver_of
 from discovery.cli.layers import Given
 from discovery.client.resolver import Resolver
-from discovery.errors import NoEndpoints
+from discovery.errors import DiscoveryError, NoEndpoints
 from discovery.model import Endpoint
 
 COLUMNS = ("HOST", "PORT", "PROTOCOL", "HEALTH", "ZONE", "CONTAINER", "TASK")
@@ -57,11 +57,19 @@ def row(endpoint: Endpoint) -> tuple[object, ...]:
     )
 
 
-def _said_why(resolver: Resolver, name: str) -> int:
-    """Say why there is no endpoint; the exit code."""
+def why_none(resolver: Resolver, name: str) -> str | None:
+    """Why there is no endpoint, in a sentence; `None` where there is one after all."""
     try:
         resolver.pick(name)
-    except NoEndpoints as none:
-        output.say(none.message)
-        return none.exit_code
-    return 0  # one came up since
+    except DiscoveryError as error:
+        return error.message
+    return None
+
+
+def _said_why(resolver: Resolver, name: str) -> int:
+    """Say why there is no endpoint; the exit code."""
+    why = why_none(resolver, name)
+    if why is None:
+        return 0  # one came up since
+    output.say(why)
+    return NoEndpoints.exit_code

@@ -37,7 +37,9 @@ class Watched:
         self.clock = FakeClock(1_000.0)
         self.snapshot = Snapshot(observed_at=997.0)
         self.height = 24
-        self.screen = Screen("web", lambda: self.snapshot, lambda: self.height, self.clock)
+        self.screen = Screen(
+            "web", lambda: self.snapshot, lambda: "it is said why", lambda: self.height, self.clock
+        )
 
     @property
     def lines(self) -> list[str]:
@@ -74,6 +76,13 @@ def test_changes_are_listed_below() -> None:
         watched.screen.take((ONE,))
         watched.screen.take((TWO,))
     assert len(watched.lines) < watched.height
+
+
+def test_where_there_is_none_it_is_said_why() -> None:
+    """In the place of the table."""
+    watched = Watched()
+    watched.screen.take(())
+    assert watched.lines == ["web  0 endpoints, read 3 s ago", "it is said why"]
 
 
 def test_what_does_not_fit_is_counted() -> None:
