@@ -23,7 +23,7 @@ from discovery.written import duration
 DEFAULT_WAIT_S = 30.0
 LONGEST_WAIT_S = 300.0
 GREATEST_INDEX = 2**63 - 1
-MOST_WAITS = 400  # below the bound on connections, so that others are answered meanwhile
+MOST_WAITS = 400
 KEEP_ALIVE_S = 15.0  # proxies close connections that are silent for a minute or less
 
 

@@ -1,12 +1,14 @@
 """What a task of the end-to-end tests runs: an HTTP server that can be told to fail.
 
-`GET /` answers its process id. After `POST /fail` every `GET` is a 500, and after `POST /work` no
-more; what is posted elsewhere is a line more in the file that `POSTED` names. It is killed by
-SIGTERM at once, in the middle of whatever it does, as many programs are; only an answer leaves in
-one piece, since a body that is cut off after its head can be mended by nobody.
+`GET /` answers its process id, and `GET /slowly` after a moment. After `POST /fail` every `GET` is
+a 500, and after `POST /work` no more; what is posted elsewhere is a line more in the file that
+`POSTED` names. It is killed by SIGTERM at once, in the middle of whatever it does, as many programs
+are; only an answer leaves in one piece, since a body that is cut off after its head can be mended
+by nobody.
 """
 
 import os
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -20,6 +22,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The process id, or an error."""
+        if self.path == "/slowly":
+            time.sleep(0.05)
         self._answer(500 if Handler.failing else 200)
 
     def do_POST(self) -> None:

@@ -14,6 +14,7 @@ import boto3
 from discovery.local.server import LocalECS
 
 WEB = (sys.executable, "-S", str(Path(__file__).parents[1] / "client" / "task_program.py"))
+SLOWLY = "/slowly"  # where it takes its time, so that it is in the middle of something
 REDIS = ("sh", "-c", 'exec redis-server --bind "$HOST" --port "$PORT" --save "" --appendonly no')
 # A mask is inherited, so SIGTERM waits, and it serves until it is killed.
 LASTING = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); "
