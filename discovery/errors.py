@@ -134,9 +134,10 @@ class UnknownName(DiscoveryError):
     rcode = NXDOMAIN
     exit_code = 2
     kind: ClassVar[str] = "name"
+    suggested: ClassVar[str] = "close matches"
 
     def __init__(self, name: str, suggestions: Sequence[str] = (), where: str = "") -> None:
-        hint = f"; close matches: {', '.join(suggestions)}" if suggestions else ""
+        hint = f"; {self.suggested}: {', '.join(suggestions)}" if suggestions else ""
         super().__init__(f"no {self.kind} {name!r}{where and f' in {where}'}{hint}")
         self.name = name
         self.suggestions = tuple(suggestions)
@@ -154,6 +155,7 @@ class UnknownPort(UnknownName):
 
     code = "unknown_port"
     kind = "port"
+    suggested = "its ports"
 
 
 class UnknownPath(UnknownName):

@@ -91,6 +91,9 @@ def test_the_image_is_built_of_what_there_is() -> None:
     copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
     assert [name for name in copied if not (EXAMPLES.parent / name).exists()] == []
     assert {"pyproject.toml", "README.md", "LICENSE", "discovery"} == set(copied)
+    ignored = (EXAMPLES.parent / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    assert {line[1:] for line in ignored if line.startswith("!")} == set(copied)
     (tag,) = [word for line in lines if "docker build" in line for word in line.split()[-2:-1]]
     for path in TASK_DEFINITIONS:
         assert f'"{tag}:latest"' in path.read_text()

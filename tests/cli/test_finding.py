@@ -72,7 +72,7 @@ def test_an_unknown_port_is_unknown_everywhere(static: Path, command: str) -> No
     """One sentence names the ports that there are."""
     done = run(command, "_nope._tcp.two", env=source(static))
     assert done.code == 2
-    assert "admin" in said_in_one_sentence(done)
+    assert "; its ports: http._tcp, admin._tcp" in said_in_one_sentence(done)
 
 
 def test_explain_takes_any_known_port_and_none(static: Path) -> None:
