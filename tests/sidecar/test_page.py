@@ -134,7 +134,10 @@ class TestInABrowser:
         """Names, reasons and labels are text, whoever wrote them."""
         odd = replace(
             WEB,
-            endpoints=(replace(endpoint(2), zone=MARKUP, port_name=MARKUP),),
+            endpoints=(
+                replace(endpoint(2), zone=MARKUP, port_name=MARKUP),
+                replace(endpoint(3), zone="a\u202eb\0"),
+            ),
             exclusions=(Exclusion("arn:aws:ecs:::task/prod/" + MARKUP, MARKUP, MARKUP),),
         )
         shown.say(odd, replace(WEB, name=MARKUP))
@@ -142,6 +145,7 @@ class TestInABrowser:
         browser.until_seen(MARKUP, "#list")
         browser.until_seen(MARKUP, "#excluded")
         browser.until_seen(MARKUP, "#endpoints")
+        browser.until_seen("a\\u{202e}b\\u{0}", "#endpoints")
         assert browser.run("document.querySelectorAll('img, b').length") == 0
         assert browser.run("document.title") != "broken"
 
@@ -208,6 +212,16 @@ class TestInABrowser:
         assert browser.run("document.documentElement.scrollWidth") <= 360
         cell = "document.querySelector('#endpoints td[data-label=Zone]')"
         assert "Zone" in browser.run(f"getComputedStyle({cell}, '::before').content")
+
+    def test_a_long_name_leaves_room_for_the_rest(self, shown: Shown) -> None:
+        """No other word is broken for it, and nothing has to be moved sideways."""
+        shown.say(WEB, replace(WEB, name="x" * 255))
+        browser = shown.open()
+        browser.until_seen("x" * 255, "#list")
+        heights = "[...document.querySelectorAll('#list tr')].map(row => row.offsetHeight)"
+        head, web, long = browser.run(heights)
+        assert web - head <= 2 < long - head  # a line is drawn between rows
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
 
     def test_it_asks_nobody_else_and_breaks_no_rule(self, shown: Shown) -> None:
         """No other host, no refused content, no error."""

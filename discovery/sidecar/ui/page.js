@@ -15,8 +15,13 @@ function element(tag, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== null && value !== undefined) made.setAttribute(name, value);
   }
-  made.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+  made.append(...children.map((child) => (child instanceof Node ? child : visible(child))));
   return made;
+}
+
+// Characters that cannot be seen, or turn the text around, are shown by their numbers.
+function visible(text) {
+  return String(text).replace(/[\p{Cc}\p{Cf}]/gu, (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
 }
 
 // Put `make()` into a place if `data` is not what it shows already. Who had the focus keeps it.
@@ -30,8 +35,8 @@ function show(place, data, make) {
 }
 
 function say(id, text, kind = "") {
-  const place = by(id);
-  if (place.textContent !== text) place.textContent = text;
+  const place = by(id), shownText = visible(text);
+  if (place.textContent !== shownText) place.textContent = shownText;
   place.className = kind;
 }
 
