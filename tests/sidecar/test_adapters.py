@@ -5,6 +5,7 @@ The documents are checked in beside this file, in `golden`.
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from discovery.errors import NotReady, SourceUnreachable
 from discovery.model import Endpoint, Exclusion, Port, Service
+from discovery.sidecar.adapters.offers import integer_weight
 from discovery.sidecar.adapters.routes import Made
 from discovery.sidecar.adapters.told import PATIENCE_S, Told
 from discovery.sources.base import FixedSource
@@ -270,6 +272,15 @@ def test_names_of_ports_are_not_waited_for_for_ever() -> None:
             told.check([NAMELESS], now)
     told.check([NAMELESS], PATIENCE_S)
     told.check([NAMELESS], PATIENCE_S + 1)
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [(0.0, 0), (1e-9, 1), (0.25, 25), (1.0, 100), (700.0, 65_535), (math.inf, 65_535)],
+)
+def test_weights_are_whole_numbers_that_proxies_take(weight: float, said: int) -> None:
+    """A little is not nothing, and much has an end."""
+    assert integer_weight(weight) == said
 
 
 def test_many_ask_for_what_is_made_once(asked: Asked) -> None:

@@ -59,7 +59,7 @@ def offers(service: Service) -> Iterator[Offer]:
 
 def integer_weight(weight: float) -> int:
     """A weight as proxies take it: 100 for 1, at least 1 unless it is 0."""
-    return min(max(round(weight * _UNIT), 1), _MOST) if weight > 0 else 0
+    return max(round(min(weight * _UNIT, _MOST)), 1) if weight > 0 else 0
 
 
 def weights(endpoints: Sequence[Endpoint]) -> list[int] | None:
