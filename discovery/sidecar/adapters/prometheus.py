@@ -2,9 +2,9 @@
 
 Labels are named as Prometheus's own `ecs_sd_configs` names them (prometheus/prometheus,
 discovery/aws/ecs.go), so that relabelling written for it goes on working; those of containers,
-ports and labels it does not have. What is not known is left out, which to Prometheus is the same
-as empty. Docker labels and tags come as one, `__meta_ecs_label_*`; of names that are the same as
-Prometheus writes them, the last one in order counts.
+ports and labels it does not have. A cluster is called as in our names. What is not known is left
+out, which to Prometheus is the same as empty. Docker labels and tags come as one,
+`__meta_ecs_label_*`; of names that are the same as Prometheus writes them, the last one counts.
 """
 
 import re
@@ -34,7 +34,7 @@ def _labels(service: Service, endpoint: Endpoint) -> Iterator[tuple[str, str]]:
         "cluster": service.cluster,
         "cluster_arn": cluster_arn_of(endpoint),
         "service": service.name if service.kind == "service" else None,
-        "task_group": f"{service.kind}:{service.name}",
+        "task_group": _group(service, endpoint),
         "task_arn": endpoint.task_arn,
         "task_definition": endpoint.task_definition,
         "region": region_of(endpoint),
@@ -52,3 +52,10 @@ def _labels(service: Service, endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     yield from ((_PREFIX + name, value) for name, value in known.items() if value)
     for name, value in sorted(endpoint.labels.items()):
         yield f"{_PREFIX}label_{_NO_LABEL.sub('_', name)}", value
+
+
+def _group(service: Service, endpoint: Endpoint) -> str:
+    """The group of its task; a family's name that is not the definition's is a text of its own."""
+    family = (endpoint.task_definition or "").rpartition("/")[2].partition(":")[0]
+    is_text = service.kind == "family" and family not in ("", service.name)
+    return service.name if is_text else f"{service.kind}:{service.name}"
