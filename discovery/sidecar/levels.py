@@ -35,6 +35,7 @@ class Levels(Collector):
     tallies: Callable[[], Mapping[str, Tally]]
     taken: Callable[[], Sequence[Taken]]
     waiting: Callable[[], int]
+    connections: Callable[[], int]
     missing: Callable[[], Sequence[str]]
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
@@ -45,6 +46,8 @@ class Levels(Collector):
         yield _gauge("build", "The version that runs", ("version",), [((__version__,), 1)])
         yield _gauge("ready", "Whether everything can be answered", (), [((), ready)])
         yield _gauge("waits", "Blocking queries and event streams open", (), [((), self.waiting())])
+        connections = self.connections()
+        yield _gauge("http_connections", "Connections of clients open", (), [((), connections)])
         yield from _known(self.resolver.snapshot, self.clock())
         yield from self._budgets()
         yield from self._dns()

@@ -79,6 +79,11 @@ class HttpServer:
         """Whether requests are answered."""
         return self._server.started and self._thread.is_alive()
 
+    @property
+    def connections(self) -> int:
+        """How many connections of clients are open."""
+        return len(self._server.server_state.connections)
+
     def start(self) -> None:
         """Bind and serve. Raises `OSError` where the address cannot be had."""
         family = socket.AF_INET6 if ":" in self._asked.host else socket.AF_INET

@@ -217,6 +217,7 @@ class Sidecar:
             lambda: self._dns.tallies,
             lambda: self._upstreams.taken,
             lambda: self._waits.waiting,
+            lambda: self._http.connections,
             self.missing,
             clock,
         )

@@ -81,7 +81,7 @@ class Told:
     def __init__(self) -> None:
         self.source = FixedSource(observed(WEB, EMPTY))
         self.resolver = Resolver(source=self.source, whole=True, clock=lambda: NOW)
-        levels = Levels(self.resolver, dict, tuple, lambda: 0, tuple, lambda: NOW)
+        levels = Levels(self.resolver, dict, tuple, int, int, tuple, lambda: NOW)
         self.metrics = Metrics(levels)
         self.said: list[str] = []
         self.labels = ["prod"]

@@ -203,6 +203,7 @@ def test_what_is_known_can_be_read(scraped: Scraped, source: FixedSource) -> Non
     source.say(observed(replace(WEB, endpoints=(endpoint(9),)), at=time.time()))
     scraped.sidecar.resolver.refresh()
     assert scraped.value("service_endpoints", "prod", "web") == 1
+    assert scraped.value("http_connections") == 1
     source.say(observed(error=SourceUnreachable("nobody answers")))
     with pytest.raises(SourceUnreachable):
         scraped.sidecar.resolver.refresh()
