@@ -1,8 +1,8 @@
 """What may come after what is known: nothing that is older. Pure.
 
-Epochs and sequences order what one publisher says. Two publishers, and a source of our own, only
-have in common when they read, and each may have read some services later than others; so that is
-compared for each service by itself.
+Epochs and sequences order what one publisher says, and a source that reads by itself keeps its own
+order. What two publishers say only has in common when it was read, and each may have read some
+services later than others; so that is compared for each service by itself.
 """
 
 from dataclasses import replace
@@ -23,16 +23,18 @@ def is_before(at: float, since: float, now: float) -> bool:
 def not_older(known: Snapshot, reading: ClusterReading, now: float) -> ClusterReading:
     """The reading, with what it says of services left out that is older than what is known.
 
-    They count as unread, and stay as they are; a list of services that is older tells of nothing
-    that it is gone.
+    They count as unread, and stay as they are. A list of services that is older tells of nothing
+    that it is gone, and of nothing that it is there. Who read by itself says no time of a list.
     """
+    if reading.observed_at is None:
+        return reading
     cluster = known.cluster(reading.label)
     listed_at = (cluster.observed_at if cluster else None) or 0.0
-    is_old_list = is_before(reading.observed_at or now, listed_at, now)
+    is_old_list = is_before(reading.observed_at, listed_at, now)
 
     def is_old(service: Service) -> bool:
-        since = known.read_at.get(service.key, listed_at)
-        return is_before(service.observed_at or now, since, now)
+        since = known.read_at.get(service.key)
+        return is_old_list if since is None else is_before(service.observed_at or now, since, now)
 
     old = frozenset(service.name for service in reading.services if is_old(service))
     if not old and not is_old_list:

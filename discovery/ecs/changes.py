@@ -9,6 +9,7 @@ Rule 3: whatever fails here is said, and tried again later; reads go on, at the 
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from discovery.ecs.calls import QUEUES, Call
@@ -126,9 +127,10 @@ class Changes:
         """Receive what is there, have it taken in, delete it."""
         batch = self._received(WAIT_S)
         messages = list(batch)
-        while len(batch) == BATCH and len(messages) < ROUND:
-            batch = self._received(0)
-            messages += batch
+        with suppress(SourceError):  # what has come is taken in; the next round says it
+            while len(batch) == BATCH and len(messages) < ROUND:
+                batch = self._received(0)
+                messages += batch
         if self._closed.is_set() or not messages:
             return
         heard, others = self._heard(messages)
@@ -143,7 +145,7 @@ class Changes:
         for message in messages:
             try:
                 event = told_in(text(message, "Body") or "")
-            except ValueError as why:
+            except Exception as why:  # a mistake of ours, too: one message must not stop the others
                 others.append(message)
                 unreadable += 1
                 self._note_unreadable(str(why))

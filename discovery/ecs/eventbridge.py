@@ -19,7 +19,8 @@ _TASK = "ECS Task State Change"
 _INSTANCE = "ECS Container Instance State Change"
 _OF_SERVICES = ("ECS Service Action", "ECS Deployment State Change")
 _SERVICE_ARN = re.compile(r"(?P<account>arn:[\w-]+:ecs:[\w-]*:\d*):service/([\w-]+)/([\w-]+)")
-_CLUSTER_ARN = re.compile(r"arn:[\w-]+:ecs:[\w-]*:\d*:cluster/[\w-]+")
+_CLUSTER_ARN = re.compile(r"(arn:[\w-]+:ecs:[\w-]*:\d*):cluster/([\w-]+)")
+_RESOURCE = "{}:{}/(?:{}/)?[\\w-]+"  # of a cluster, which old ARNs leave out
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,17 @@ def told_in(body: str) -> Told | None:
         raise ValueError("it is no event from EventBridge")
     kind, detail = text(event, "detail-type"), part(event, "detail")
     if kind == _TASK:
-        task = task_of(detail)
-        if task is None:
-            raise ValueError(f"the {kind} has no taskArn")
-        return Told(_cluster(kind, detail), moment(detail, "updatedAt"), task=task)
+        task, cluster = task_of(detail), _cluster(kind, detail)
+        if task is None or not _is_of(cluster, "task", task.arn):
+            raise ValueError(f"the {kind} has no taskArn of its cluster")
+        if task.instance and not _is_of(cluster, "container-instance", task.instance):
+            raise ValueError(f"the {kind} has a containerInstanceArn that is none of its cluster")
+        return Told(cluster, moment(detail, "updatedAt"), task=task)
     if kind == _INSTANCE:
-        instance = instance_of(detail)
-        if instance is None:
-            raise ValueError(f"the {kind} has no containerInstanceArn")
-        return Told(_cluster(kind, detail), moment(detail, "updatedAt"), instance=instance)
+        instance, cluster = instance_of(detail), _cluster(kind, detail)
+        if instance is None or not _is_of(cluster, "container-instance", instance.arn):
+            raise ValueError(f"the {kind} has no containerInstanceArn of its cluster")
+        return Told(cluster, moment(detail, "updatedAt"), instance=instance)
     return _of_service(event) if kind in _OF_SERVICES else None
 
 
@@ -77,6 +80,12 @@ def _cluster(kind: str, detail: Document) -> str:
     if not _CLUSTER_ARN.fullmatch(arn):
         raise ValueError(f"the {kind} has no clusterArn")
     return arn
+
+
+def _is_of(cluster: str, kind: str, arn: str) -> bool:
+    """Whether an ARN is one that can be asked for: an odd one would have all that ask refused."""
+    account, _, name = cluster.partition(":cluster/")
+    return re.fullmatch(_RESOURCE.format(account, kind, name), arn) is not None
 
 
 def _object(written: str) -> dict[str, Any]:

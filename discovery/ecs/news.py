@@ -27,7 +27,8 @@ class News:
     versions: set[Version] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.versions) + len(self.instances) + len(self.services)
+        count = len(self.tasks) + len(self.instances)
+        return count + len(self.services) + len(self.versions)
 
     def add(self, told: Told) -> None:
         """One event more, in any order."""

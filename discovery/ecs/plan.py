@@ -74,7 +74,6 @@ def update(scope: Scope, memory: Memory, news: News, now: float) -> Steps[Cluste
 
     It may go on while a read waits for answers. Without a read before it nothing can be told.
     """
-    last = memory.last or LastRead(frozenset(), now, False)
     read = _Read.at_time(scope, memory, now)
     unsure = take_in(memory, news, now)
     yield from calls.together(
@@ -82,7 +81,8 @@ def update(scope: Scope, memory: Memory, news: News, now: float) -> Steps[Cluste
         read.look.services(news.services & memory.services.keys(), "know what events tell of"),
     )
     memory.retire(unsure, now)
-    yield from read.facts(last.wanted, names_too=False)
+    yield from read.facts(memory.last.wanted if memory.last else frozenset(), names_too=False)
+    last = memory.last or LastRead(frozenset(), now, False)  # a read may have ended meanwhile
     # Services that a read under way has only heard of have tasks that nobody knows yet.
     heard = memory.known_services() - last.services
     read.census.unread |= last.unread | (heard - _told_of(memory, news))

@@ -30,10 +30,8 @@ def hosts(snapshot: Snapshot) -> dict[str, list[str]]:
     return {s.full_name: [e.host for e in s.endpoints] for s in snapshot.services.values()}
 
 
-KNOWN = merged(
-    EMPTY,
-    said(read("web", NOW, 1), read("api", NOW, 2), listed_at=NOW, now=NOW),
-)
+KNOWN_SERVICES = (read("web", NOW, 1), read("api", NOW, 2))
+KNOWN = merged(EMPTY, said(*KNOWN_SERVICES, listed_at=NOW, now=NOW))
 
 
 def test_a_service_that_another_publisher_read_earlier_stays() -> None:
@@ -72,6 +70,15 @@ def test_times_that_went_over_a_network_may_differ_a_little() -> None:
     at = NOW - 0.9 * SLACK_S
     after = merged(KNOWN, said(read("web", at, 11), listed_at=at, now=NOW))
     assert hosts(after) == {"web.demo": ["10.0.0.11"]}
+
+
+def test_what_is_in_a_list_of_now_is_there_however_old_its_read() -> None:
+    """As a service that events told of, on top of a read of some time ago."""
+    later = Observation(NOW + 9, (ClusterReading("demo", KNOWN_SERVICES, complete=True),))
+    known = merged(KNOWN, later)
+    new = (*KNOWN_SERVICES, read("new", NOW, 3))
+    after = merged(known, Observation(NOW + 20, (ClusterReading("demo", new, complete=True),)))
+    assert hosts(after)["new.demo"] == ["10.0.0.3"]
 
 
 CLUSTERS = ("demo", "prod")

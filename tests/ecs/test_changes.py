@@ -17,6 +17,7 @@ from discovery.local.server import LocalECS
 from discovery.model import Observation
 from discovery.settings import Settings
 from discovery.written import ClusterSettings
+from tests.ecs.told import event
 
 PATIENCE_S = 30.0
 QUEUE = "events"
@@ -194,6 +195,23 @@ class TestTrouble:
         assert len([text for text in told.notices if "could not be read" in text]) == 1
         stage.run(1)
         until(lambda: running(resolver) == 1, "an endpoint")
+
+    def test_an_event_of_a_task_that_cannot_be_fails_no_read(
+        self, stage: Stage, resolver: Resolver, told: Told
+    ) -> None:
+        """ECS refuses a whole call for one ARN that is none."""
+        (known,) = stage.run(1)
+        until(lambda: running(resolver) == 1, "an endpoint")
+        (task,) = stage.ecs.describe_tasks(cluster="prod", tasks=[known])["tasks"]
+        later = {"version": 99, "updatedAt": "2999-01-01T00:00:00Z"}
+        for arn in ("none", "arn:aws:ecs:us-east-1:123456789012:task/other/abc", f"{known} "):
+            detail = {k: v for k, v in task.items() if not k.endswith("At")} | later
+            body = event("ECS Task State Change", detail | {"taskArn": arn})
+            stage.sqs.send_message(QueueUrl=stage.url, MessageBody=body)
+        until(lambda: sum(each.unreadable for each in told.received) == 3, "three refusals")
+        resolver.refresh()
+        stage.run(1)
+        until(lambda: running(resolver) == 2, "another endpoint")
 
     def test_events_of_other_clusters_are_deleted(
         self, stage: Stage, resolver: Resolver, told: Told

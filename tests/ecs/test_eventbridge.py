@@ -90,6 +90,11 @@ class TestOthers:
         assert told_in(body) is None
 
 
+def of_task(**members: str) -> str:
+    """An event of a task with these members."""
+    return event("ECS Task State Change", {"clusterArn": CLUSTER, "taskArn": task_arn()} | members)
+
+
 class TestUnreadable:
     """What is no event is said to be none, in a sentence."""
 
@@ -101,9 +106,15 @@ class TestUnreadable:
             ("[1]", "no JSON object"),
             ("[" * 100_000, "no JSON object"),
             ("{}", "no event from EventBridge"),
-            (event("ECS Task State Change", {}), "no taskArn"),
+            (event("ECS Task State Change", {"clusterArn": CLUSTER}), "no taskArn"),
             (event("ECS Task State Change", {"taskArn": task_arn()}), "no clusterArn"),
-            (event("ECS Container Instance State Change", {}), "no containerInstanceArn"),
+            (of_task(taskArn="none"), "no taskArn of its cluster"),
+            (of_task(taskArn=task_arn().replace("/prod/", "/other/")), "no taskArn of its cluster"),
+            (of_task(containerInstanceArn="i-1"), "containerInstanceArn that is none"),
+            (
+                event("ECS Container Instance State Change", {"clusterArn": CLUSTER}),
+                "no containerInstanceArn",
+            ),
             (json.dumps({"Type": "Notification", "Message": "hello"}), "no JSON object"),
         ],
     )
@@ -155,7 +166,7 @@ def test_the_examples_ask_for_what_is_followed(name: str) -> None:
         (LOCAL_URL, Queue("events", "123456789012", url=LOCAL_URL)),
         (
             "arn:aws:sqs:eu-west-1:123456789012:events",
-            Queue("events", "123456789012", "eu-west-1"),
+            Queue("events", "123456789012", "eu-west-1", partition="aws"),
         ),
     ],
 )

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from discovery.ecs.calls import Steps
 from discovery.ecs.heard import FEW, LATE_S, Heard
 from discovery.ecs.memory import Memory
-from discovery.ecs.plan import LOSING, update
+from discovery.ecs.plan import LOSING, reading, update
 from discovery.ecs.tasks import task_of
 from discovery.model import ClusterReading
 from tests.ecs.documents import Document, binding, container, container_definition, definition, port
@@ -141,6 +142,24 @@ class TestVersions:
         assert sizes(world.hear(task_event(document, NOW + 1)))["orders"] == 2
         assert world.aws.operations == {"DescribeTasks": 1}
 
+    def test_an_update_that_ends_after_a_read_is_on_top_of_it(self, world: World) -> None:
+        """Though it began before: nothing is as old any more as it was then."""
+        old = task_event(world.changed(1), NOW - 1, version=None)
+        steps = update(SCOPE, world.memory, news(old), NOW + 2)
+        batch = next(steps)
+        world.aws.drive(reading(SCOPE, world.memory, None, NOW + 10))
+
+        def resumed() -> Steps[ClusterReading]:
+            answers = yield batch
+            while True:
+                try:
+                    answers = yield steps.send(answers)
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]  # a generator's value
+
+        found = world.aws.drive(resumed())
+        assert {service.observed_at for service in found.services} == {NOW + 10}
+
     def test_a_task_that_only_an_event_told_of_is_missing_after_a_second_read(
         self, world: World
     ) -> None:
@@ -188,7 +207,7 @@ class TestWhoseEvents:
     def test_a_cluster_of_that_name_in_another_account_is_not_ours(self, world: World) -> None:
         """Buses may pass on events of other accounts."""
         body = task_event(world.changed(1, desiredStatus="STOPPED"), NOW + 1)
-        foreign = body.replace("123456789012:cluster", "999999999999:cluster")
+        foreign = body.replace(":123456789012:", ":999999999999:")
         assert sizes(world.hear(foreign))["orders"] == 2
 
     def test_tasks_that_nobody_asked_for_are_not_taken_in(self) -> None:
