@@ -80,17 +80,16 @@ def assembled(known: Known, wanted: Set[str] | None, observed_at: float) -> Asse
     for name, outcome in _without_collisions(mapped).items():
         before = same.get(name)
         if before is not None and before.outcome == outcome:
-            service = replace(before.service, observed_at=observed_at)
-            made[name] = replace(before, service=service)
+            made[name] = before
             continue
-        service, verdicts = _service(name, chosen[name], outcome, known, observed_at)
+        service, verdicts = _service(name, chosen[name], outcome, known)
         made[name] = Made(inputs[name], mapped[name], outcome, service, verdicts)
-    services = tuple(each.service for each in made.values())
+    services = tuple(replace(each.service, observed_at=observed_at) for each in made.values())
     return Assembly(services, _joined(made.values()), {**known.before, **made})
 
 
 def _service(
-    name: str, group: "_Group", outcome: Outcome, known: Known, observed_at: float
+    name: str, group: "_Group", outcome: Outcome, known: Known
 ) -> tuple[Service, Verdicts]:
     facts = group.facts
     running = [candidate.endpoint for candidate in outcome.candidates]
@@ -109,7 +108,6 @@ def _service(
         other_default_ports=offered.other_defaults,
         definitions_pending=offered.is_pending,
         other_addresses=_other_addresses(outcome.candidates),
-        observed_at=observed_at,
         task_addresses=_task_addresses(outcome.candidates),
         spares=judgement.spares,
         placements=_placements(outcome.candidates, of_traffic),
@@ -165,10 +163,14 @@ def _owned(known: Known) -> dict[str, _Group]:
     """Tasks by the name they go by; services first, for they win over families."""
     deployments = {i: name for name, s in known.services.items() for i in s.deployments}
     found = {name: _group(known, "service", name) for name in sorted(known.names)}
-    members = [(kind, n, task) for task in known.tasks for kind, n in names_of(task, deployments)]
-    for kind, name, task in sorted(members, key=lambda m: (m[0] != "service", m[1], m[2].arn)):
+    members: dict[tuple[Kind, str], list[Task]] = {}
+    for task in known.tasks:
+        for named in names_of(task, deployments):
+            members.setdefault(named, []).append(task)
+    for kind, name in sorted(members, key=lambda named: (named[0] != "service", named[1])):
         group = found.get(name) or found.setdefault(name, _group(known, kind, name))
-        (group.tasks if group.owner.kind == kind else group.strangers).append(task)
+        tasks = sorted(members[kind, name], key=lambda task: task.arn)
+        (group.tasks if group.owner.kind == kind else group.strangers).extend(tasks)
     return found
 
 

@@ -1,9 +1,9 @@
 """How many calls we may make, so that a quota which others need too is never used up by us.
 
-One bucket a throttle group: half the quota's burst, then a tenth of its rate, a quarter while cold.
-A throttle halves both rates, however many
-calls it meets at once; they come back slowly. Time is an argument, in seconds of any clock
-that only goes on. A bucket is not thread-safe: its owner serialises.
+One bucket a throttle group: half the quota's burst, then a tenth of its rate, a quarter while cold,
+as what is read once for ever always is. A throttle halves both rates, however many calls it meets
+at once; they come back slowly. Time is an argument, in seconds of any clock that only goes on. A
+bucket is not thread-safe: its owner serialises.
 """
 
 from dataclasses import dataclass, field
@@ -17,10 +17,14 @@ LEAST_FACTOR = 1 / 16
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What AWS allows an account in a region: a burst of calls, then a rate per second."""
+    """What AWS allows an account in a region: a burst of calls, then a rate per second.
+
+    `is_for_once`: what its calls tell never changes, so that all of them belong to a first read.
+    """
 
     burst: float
     rate: float
+    is_for_once: bool = False
 
 
 # Amazon ECS API Reference, "Throttling"; Elastic Load Balancing User Guide, "Request throttling"
@@ -29,7 +33,7 @@ class Quota:
 QUOTAS = {
     calls.CLUSTER_RESOURCES: Quota(100, 20),
     calls.SERVICES: Quota(100, 20),
-    calls.DEFINITIONS: Quota(50, 20),
+    calls.DEFINITIONS: Quota(50, 20, is_for_once=True),
     calls.CLUSTERS: Quota(50, 20),
     calls.DEPLOYMENTS: Quota(50, 10),
     calls.EC2: Quota(100, 20),
@@ -77,7 +81,7 @@ class Bucket:
     @property
     def rate(self) -> float:
         """Calls a second that come back."""
-        part = COLD_SHARE if self.cold else STEADY_SHARE
+        part = COLD_SHARE if self.cold or self.quota.is_for_once else STEADY_SHARE
         return self.quota.rate * part * self.share * self.factor
 
     def take(self, now: float, patience_s: float) -> float | None:

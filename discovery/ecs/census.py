@@ -8,7 +8,7 @@ that so far only an event told of. Rule 3: what could not be listed or described
 unread.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,7 +21,7 @@ from discovery.errors import SourceError
 
 # Task ARNs with the names that they were listed for: none in a list of the whole cluster, two where
 # the tasks of a service are of a family that was asked for, too.
-Listed = dict[str, set[str]]
+Listed = dict[str, frozenset[str]]
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Census:
         call = self._list("know the tasks of the cluster")
         listing = yield from calls.pages(call, limit)
         if listing.error is None and not listing.is_cut:
-            self._add(listing)
+            self._add(listing, frozenset())
             self.is_whole = True
         return listing
 
@@ -56,7 +56,7 @@ class Census:
         asked = [self._list_name(name, services.get(name, True)) for name in ordered]
         for name, listing in zip(ordered, (yield from calls.together(*asked)), strict=True):
             if listing.error is None:
-                self._add(listing, {name})
+                self._add(listing, frozenset({name}))
                 continue
             self.unread.add(name)
             self.errors.append(listing.error)
@@ -138,16 +138,17 @@ class Census:
         self.errors.append(error)
         names_of = self.memory.namer()
         for arn in arns:
-            names = self.listed.get(arn, set()) | (
-                names_of(before[arn]) if arn in before else set()
+            names = self.listed.get(arn, frozenset()) | (
+                names_of(before[arn]) if arn in before else frozenset()
             )
             self.unread |= names
             self.holes = self.holes or not names
 
-    def _add(self, listing: Listing, names: Set[str] = frozenset()) -> None:
+    def _add(self, listing: Listing, names: frozenset[str]) -> None:
         for page in listing.pages:
             for arn in texts(page, "taskArns"):
-                self.listed.setdefault(arn, set()).update(names)
+                before = self.listed.get(arn)
+                self.listed[arn] = names if before is None else before | names
 
     def _list_name(self, name: str, is_service: bool) -> Steps[Listing]:
         if is_service:

@@ -1,7 +1,9 @@
 """What must be known beside a task before its endpoints can be told, and what of it is missing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from discovery.ecs.definitions import ContainerDefinition, Definition
 from discovery.ecs.hosts import Host, Public
@@ -63,12 +65,12 @@ def is_over(task: Task) -> bool:
 
 def network_mode(task: Task, definitions: Mapping[str, Definition]) -> str | None:
     """`awsvpc`, `bridge`, `host` or `none`; `None` while only the unread definition can tell."""
-    if task.attachments or any(i.ipv4 or i.ipv6 for c in task.containers for i in c.interfaces):
+    if task.has_interface:
         return "awsvpc"
     definition = definitions.get(task.definition or "")
     if definition is not None:
         return definition.network_mode
-    return "bridge" if any(c.bindings for c in task.containers) else None
+    return "bridge" if task.has_bindings else None
 
 
 def needs_definition(task: Task, definitions: Mapping[str, Definition]) -> bool:
@@ -93,5 +95,5 @@ def interface_of(task: Task, container: Container) -> Interface | None:
     for own in container.interfaces:
         if own.ipv4 or own.ipv6:
             known = by_id.get(own.id or "", first) or Interface()
-            return replace(known, id=own.id, ipv4=own.ipv4, ipv6=own.ipv6)
+            return structs.replace(known, id=own.id, ipv4=own.ipv4, ipv6=own.ipv6)
     return first

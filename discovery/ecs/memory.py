@@ -27,7 +27,7 @@ UNWANTED_FOR_S = 600.0
 DENIED_FOR_S = 3_600.0  # how long an optional call is not tried again without its permission
 ABSENT_FOR_S = 2.0  # at first; twice as long each time, up to `AGAIN_AFTER_S`
 STOPPED_OF_ONE_NAME = 3
-DEFINITION_LIMIT = 10_000
+DEFINITION_LIMIT = 10_000  # beyond it only those in use are kept
 REVISION_LIMIT = 1_000
 OVER_LIMIT = 10_000
 NO_SUCH_SERVICE = "ECS knows no such service"
@@ -84,16 +84,11 @@ class LastRead:
     errors: tuple[SourceError, ...] = ()
 
 
-def definition_cache() -> MutableMapping[str, Definition]:
-    """A bounded place for definitions, which clusters of one account may share."""
-    return LRUCache(DEFINITION_LIMIT)
-
-
 @dataclass(slots=True)
 class Memory:
     """One cluster's memory. Times are seconds since the epoch, keys of `stopped` task ARNs."""
 
-    definitions: MutableMapping[str, Definition] = field(default_factory=definition_cache)
+    definitions: dict[str, Definition] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
     public: dict[str, Public] = field(default_factory=dict)
@@ -287,6 +282,9 @@ class Memory:
         self.machines = {name: m for name, m in self.machines.items() if name in machines}
         attached = {i.network_interface_id for t in self.tasks.values() for i in t.attachments}
         self.public = {name: p for name, p in self.public.items() if name in attached}
+        if len(self.definitions) > DEFINITION_LIMIT:
+            known = self.definitions.items()
+            self.definitions = {arn: d for arn, d in known if arn in self.wanted_definitions}
 
     def _facts(self, scope: Scope) -> Facts:
         hosts = {}

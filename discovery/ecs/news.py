@@ -9,6 +9,8 @@ an earlier one may be of a task that is over; else, and where an event leaves op
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from discovery.ecs.eventbridge import Told
 from discovery.ecs.facts import is_over, network_mode, not_running
 from discovery.ecs.heard import Version
@@ -71,7 +73,7 @@ def take_in(memory: Memory, news: News, now: float) -> list[str]:
 def later(before: Task, told: Task) -> Task:
     """The task as an event has it, with what was known before and events do not carry."""
     known = {container.name: container for container in before.containers}
-    return replace(
+    return structs.replace(
         told,
         definition=told.definition or before.definition,
         group=told.group or before.group,
@@ -121,7 +123,7 @@ def _later(before: Container | None, told: Container) -> Container:
     """A container that is not the same any more has nothing of what was there before."""
     if before is None or before.runtime_id != told.runtime_id:
         return told
-    return replace(
+    return structs.replace(
         told,
         health=told.health or before.health,
         bindings=told.bindings or before.bindings,

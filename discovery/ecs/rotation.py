@@ -19,8 +19,8 @@ ROOM = 100
 
 def restarting(tasks: Iterable[Task], definitions: Mapping[str, Definition]) -> set[str]:
     """The definitions of these tasks by which a container is restarted in place."""
-    found = {task.definition: definitions.get(task.definition or "") for task in tasks}
-    return {arn for arn, d in found.items() if arn and d is not None and d.restarts}
+    found = {arn: definitions.get(arn) for arn in {task.definition for task in tasks} if arn}
+    return {arn for arn, definition in found.items() if definition and definition.restarts}
 
 
 def may_have_changed(task: Task, restarts: Set[str], now: float) -> bool:

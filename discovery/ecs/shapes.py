@@ -80,7 +80,7 @@ def _of_container(
     if mode == "awsvpc":
         yield from _on_interface(task, container, owner, facts)
     elif mode in ("bridge", "host"):
-        yield from _on_host(task, container, owner, facts)
+        yield from _on_host(task, container, owner, facts, mode)
     elif mode == "none":
         yield Exclusion(task.arn, "its network mode is none", container.name)
     else:
@@ -133,9 +133,9 @@ def _interface_address(interface: Interface, facts: Facts) -> tuple[str | None, 
 
 
 def _on_host(
-    task: Task, container: Container, owner: Owner, facts: Facts
+    task: Task, container: Container, owner: Owner, facts: Facts, mode: str
 ) -> Iterator[Candidate | Exclusion]:
-    bound = _bindings(task, container, facts)
+    bound = _bindings(container, defined(task, container, facts) if mode == "host" else None)
     if not bound:
         yield Exclusion(task.arn, _no_bindings(task, container, facts), container.name)
         return
@@ -144,8 +144,9 @@ def _on_host(
     yield from _cut(task, container, tuple(dict.fromkeys(cut)))
     host = facts.hosts.get(task.instance or "")
     addresses = host.machine.addresses if host else {}
+    unknown = "" if addresses else _unknown_host(task, facts)
     for key, bindings in bound.items():
-        spot = ports.spot(bindings, addresses, facts.preferred, _unknown_host(task, facts))
+        spot = ports.spot(bindings, addresses, facts.preferred, unknown)
         if spot.host is None:
             yield Exclusion(task.arn, spot.problem, container.name, key[0])
             continue
@@ -154,12 +155,10 @@ def _on_host(
 
 
 def _bindings(
-    task: Task, container: Container, facts: Facts
+    container: Container, definition: ContainerDefinition | None
 ) -> dict[ports.PortKey, tuple[Binding, ...]]:
+    """What is bound, and in host mode what its definition says, which is bound as it is."""
     bound = ports.by_port(container.bindings)
-    if network_mode(task, facts.definitions) != "host":
-        return bound
-    definition = defined(task, container, facts)
     for port in definition.ports if definition else ():
         key = (port.container_port, port.protocol)
         single = Binding(port.container_port, port.container_port, port.protocol)

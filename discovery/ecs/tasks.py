@@ -2,6 +2,9 @@
 
 The same from DescribeTasks, RunTask, StartTask and StopTask, from EventBridge events and from what
 Step Functions makes of them. Arrays have no order: neither containers nor attachments nor bindings.
+
+Values here are msgspec's structs, of which there are many: they are quickly made and compared, and
+the garbage collector, whose full collections would look at each of them, need not know them.
 """
 
 import re
@@ -33,8 +36,7 @@ _INTERFACE_TYPES = {"elasticnetworkinterface", "eni"}  # the API's word and the 
 _INJECTED = ("ecs-service-connect-", "~internal~ecs~", "aws-guardduty-agent")
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(msgspec.Struct, frozen=True, gc=False):
     """A port of the container bound to the host; ranges are texts such as `8000-8009`."""
 
     container_port: int | None = None
@@ -45,8 +47,7 @@ class Binding:
     host_range: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(msgspec.Struct, frozen=True, gc=False):
     """Addresses on a network interface of the task's own; `id` is that of its attachment."""
 
     id: str | None = None
@@ -56,8 +57,7 @@ class Interface:
     network_interface_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(msgspec.Struct, frozen=True, gc=False):
     """One container of a task."""
 
     name: str
@@ -68,8 +68,7 @@ class Container:
     interfaces: tuple[Interface, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, gc=False):
     """One task. `attachments` are its elastic network interfaces, nothing else that is attached."""
 
     arn: str
@@ -87,7 +86,7 @@ class Task:
     containers: tuple[Container, ...] = ()
     attachments: tuple[Interface, ...] = ()
     injected: frozenset[str] = frozenset()
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def family(self) -> str | None:
@@ -104,6 +103,19 @@ class Task:
     def names(self) -> tuple[tuple[Kind, str], ...]:
         """What it is called: its service, else its family, and beside it a free-text group."""
         return _names(self.group or "", self.definition or "")
+
+    @property
+    def has_interface(self) -> bool:
+        """Whether it tells of a network interface of its own, as only awsvpc tasks do."""
+        if self.attachments:
+            return True
+        every = [i for container in self.containers for i in container.interfaces]
+        return any(i.ipv4 or i.ipv6 for i in every)
+
+    @property
+    def has_bindings(self) -> bool:
+        """Whether it tells of a port that is bound to its host."""
+        return any(container.bindings for container in self.containers)
 
     def is_injected(self, container: str) -> bool:
         """Whether ECS or an agent put this container there."""

@@ -28,7 +28,6 @@ def drained(*, cold: bool = False, share: float = 1.0) -> Bucket:
     [
         (CLUSTER_RESOURCES, 50, 2.0),
         (SERVICES, 50, 2.0),
-        (DEFINITIONS, 25, 2.0),
         (CLUSTERS, 25, 2.0),
     ],
 )
@@ -40,6 +39,13 @@ def test_a_group_allows_half_the_burst_and_a_tenth_of_the_rate(
     one.cold = False
     assert one.capacity == burst
     assert one.rate == steady
+
+
+def test_what_never_changes_is_always_read_as_at_first() -> None:
+    """Definitions are asked for once each: the sooner all are known, the sooner that ends."""
+    one = buckets()[DEFINITIONS]
+    one.cold = False
+    assert (one.capacity, one.rate) == (25, 5.0)
 
 
 def test_a_burst_goes_out_at_once() -> None:
