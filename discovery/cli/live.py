@@ -1,9 +1,8 @@
 """What `watch` shows on a terminal: a table that stays in its place, and the last changes below."""
 
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from rich.console import Console, Group, RenderableType
@@ -34,18 +33,19 @@ class Screen:
     height: Callable[[], int]
     clock: Callable[[], float] = time.time
     _endpoints: tuple[Endpoint, ...] | None = None
-    _changes: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_CHANGES))
+    _changes: tuple[str, ...] = ()
 
     def take(self, endpoints: tuple[Endpoint, ...]) -> None:
         """These are the endpoints from now on."""
         if self._endpoints is not None:
             at = time.strftime("%H:%M:%S", time.localtime(self.clock()))
-            self._changes.extend(f"{at}  {line}" for line in changes(self._endpoints, endpoints))
+            new = (f"{at}  {line}" for line in changes(self._endpoints, endpoints))
+            self._changes = (*self._changes, *new)[-_MOST_CHANGES:]
         self._endpoints = endpoints
 
     def shown(self) -> RenderableType:
         """The screen as it is now."""
-        endpoints, changed = self._endpoints or (), list(self._changes)
+        endpoints, changed = self._endpoints or (), self._changes
         room = max(1, self.height() - _REST - len(changed))
         rows = [resolve.row(endpoint) for endpoint in endpoints[:room]]
         parts: list[RenderableType] = [self._head(len(endpoints))]

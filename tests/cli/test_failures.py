@@ -12,6 +12,7 @@ from discovery.local.server import LocalECS
 from tests.cli.programs import PROGRAM, Done, environment, run, said_in_one_sentence
 
 Environment = dict[str, str]
+FREE = ("--dns", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
 def aws(ecs: LocalECS, without: tuple[str, ...] = (), **more: str) -> Environment:
@@ -94,7 +95,7 @@ def test_a_failing_source_is_one_sentence(ecs: LocalECS, case: str, words: tuple
         (("local", "--listen", "nonsense"), {}, ("--listen", "nonsense")),
         (("local", "--listen", "[::1]:80"), {}, ("'[::1]:80'", "want an address of 127.0.0.0/8")),
         (("local", "--listen", "127.0.0.1:0", "--cluster", "a!b"), {}, ("--cluster", "'a!b'")),
-        (("demo", "--listen", "nonsense"), {}, ("--listen", "nonsense")),
+        (("demo", *FREE, "--listen", "nonsense"), {}, ("--listen", "nonsense")),
     ],
 )
 def test_wrong_usage_is_one_sentence(
