@@ -9,10 +9,12 @@ import logging
 from collections.abc import Callable, Sequence
 
 from discovery.dns import answers, wire
+from discovery.dns.cookies import Cookies
 from discovery.dns.forward import Forwarder
 from discovery.dns.records import parsed_address
 from discovery.dns.relay import Relayed
 from discovery.dns.responder import Outside, Responder
+from discovery.dns.shortcuts import Shortcuts
 from discovery.model import Snapshot
 
 PRIVATE = (
@@ -52,7 +54,8 @@ class Allowed:
 class Answering:
     """Answers one loop, in its thread. `ready` has whole replies: see `Shortcuts.ready`.
 
-    `ready` is empty where clients have to be looked at one by one: `allowed` is not `None` then.
+    `recall` is what else is at hand: see `Shortcuts.reply`. Both know nothing where clients have to
+    be looked at one by one: `allowed` is not `None` then.
     """
 
     def __init__(
@@ -72,7 +75,8 @@ class Answering:
         self._now = 0.0
         self._is_able = True
         self._logged: set[str] = set()
-        self.ready = responder.shortcuts.ready if allowed is None else {}
+        shortcuts = responder.shortcuts if allowed is None else Shortcuts(Cookies(bytes(16)))
+        self.ready, self.recall = shortcuts.ready, shortcuts.reply
         self.tally = responder.tally
 
     def begin(self) -> None:

@@ -14,6 +14,8 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import add
 from typing import Any
 
 from discovery.dns.answering import Answering
@@ -172,8 +174,11 @@ class Batches:
         """The address that datagram n came from, in text."""
         at = self._names + n * _NAME
         if self._is_ipv6:
-            return socket.inet_ntop(socket.AF_INET6, self._memory[at + 8 : at + 24])
-        return socket.inet_ntop(socket.AF_INET, self._memory[at + 4 : at + 8])
+            return _text(socket.AF_INET6, self._memory[at + 8 : at + 24])
+        return _text(socket.AF_INET, self._memory[at + 4 : at + 8])
+
+
+_text = lru_cache(1_024)(socket.inet_ntop)
 
 
 def serve(
@@ -181,37 +186,40 @@ def serve(
 ) -> None:
     """Answer batch after batch until `ended`; `drop` hears why there is no reply.
 
-    Raises `OSError` when nothing can be received.
+    Step after step for a whole batch: so the processor fetches what the next reply needs from
+    memory, which is most of what one costs, while it is still busy with this one. Raises `OSError`
+    when nothing can be received.
     """
-    memory, buffers, ready = batches.memory, batches.buffers, answering.ready
+    memory, buffers, client = batches.memory, batches.buffers, batches.client
+    find, recall = answering.ready.get, answering.recall
+    starts = [at + _ID_SIZE for at in buffers]
 
     def failed(why: OSError) -> None:
         drop(f"cannot be sent: {why.strerror}")
 
+    def other(n: int, rest: bytes) -> bytes:
+        reply = recall(rest, client, n)
+        if reply is None:
+            at = buffers[n]
+            packet = memory[at : at + _ID_SIZE + len(rest)]
+            return _read(packet, batches, n, answering, drop)
+        return reply
+
     several = 0
-    find = ready.get
-    starts = [at + _ID_SIZE for at in buffers]
     while not ended():
         sizes = (several > 1 and batches.receive(False)) or batches.receive(True)
         several = len(sizes)
         answering.begin()
-        replies: list[int] = []
-        add = replies.append
-        for at, start, size in zip(buffers, starts, sizes, strict=False):
-            known = find(memory[start : at + size])
-            if known is not None:
-                prefix, turn, opt, count = known
-                count[0] += 1
-                reply = prefix + turn() + opt
-            else:
-                reply = _read(memory[at : at + size], batches, len(replies), answering, drop)
-                if not reply:
-                    add(0)
-                    continue
-            length = len(reply)
-            memory[start : start + length] = reply
-            add(_ID_SIZE + length)
-        batches.send(replies, failed)
+        ends = map(add, buffers, sizes)
+        rests = [memory[start:end] for start, end in zip(starts, ends, strict=False)]
+        found = list(map(find, rests))
+        replies = [next(known[0]) if known else other(n, rests[n]) for n, known in enumerate(found)]
+        for known in found:
+            if known:
+                known[1][0] += 1
+        for start, reply in zip(starts, replies, strict=False):
+            memory[start : start + len(reply)] = reply
+        batches.send([len(reply) and _ID_SIZE + len(reply) for reply in replies], failed)
 
 
 def _read(

@@ -1,19 +1,20 @@
 """Answers packed: the records behind a question as octets, in one order after the other.
 
 Few orders of an answer are kept at a time, each for some laps; then the next ones take their place.
-So all orders have their turn, and the memory that a name takes is bounded.
+So all orders have their turn, and the memory that a name takes is bounded. It is small for another
+reason, too: with a thousand names in use, waiting for memory is most of what an answer costs.
 """
 
 import struct
-from collections.abc import Callable, Iterator
-from itertools import islice, repeat
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice, repeat
 from typing import TypeVar
 
 from discovery.dns import records, wire
 from discovery.dns.answers import Answer
 from discovery.dns.orders import Chance, Order, Ordering, orders
 
-MAX_BODIES = 32  # of one answer that are kept at a time, unless one turn of its records needs more
+MAX_BODIES = 16  # of one answer that are kept at a time, unless one turn of its records needs more
 _MOST_BODIES = 64
 _MOST_OCTETS = 1 << 18  # of one answer's bodies; at least three of the longest
 _LAPS = 48  # packing an order costs about as much as fifty answers from memory
@@ -31,14 +32,13 @@ Body = TypeVar("Body")
 class Packed:
     """One answer in its orders, for questions of one name with `room` octets for the reply.
 
-    Owned by one thread. `turn` gives the records of the next reply where all orders have the same
-    `counts` (answers, authority, additional), else `counts` is `None` and `body` the way to ask.
-    `size` are the octets of a reply that has everything, without an OPT; 0 if it did not fit.
+    Owned by one thread. Where all orders have the same `counts` (answers, authority, additional),
+    `replies` has whole ones at hand; else `counts` is `None`, and `body` the way to ask. `size` are
+    the octets of a reply that has everything, without an OPT; 0 if it did not fit. `octets` is how
+    much memory is kept.
     """
 
-    __slots__ = ("_bodies", "answer", "counts", "octets", "size", "turn")
-
-    turn: Callable[[], bytes]
+    __slots__ = ("_bodies", "_kept", "_orders", "_records", "answer", "counts", "octets", "size")
 
     def __init__(
         self, answer: Answer, name: bytes, room: int, ordering: Ordering, chance: Chance
@@ -46,32 +46,49 @@ class Packed:
         self.answer = answer
         size = len(answer.data)
         body_size = _OVERHEAD + min(room, _octets_of(answer))
-        kept = _kept(size, body_size) if ordering != "stable" else 1
+        self._kept = _kept(size, body_size) if ordering != "stable" else 1
         weights = [answer.weights.get(data, 1.0) for data in answer.data]
-        several = orders(ordering, weights, chance)
-        whole = _Whole(answer, name, room) if _may_fit(answer, name, room) else None
+        self._orders = orders(ordering, weights, chance)
+        self._records: Callable[[Order], bytes] | None = None
         self.counts: tuple[int, int, int] | None = None
         self.size = 0
-        self.octets = kept * body_size
-        self._bodies: Iterator[wire.Body] = iter(())
+        self.octets = 0
+        whole = _Whole(answer, name, room) if _may_fit(answer, name, room) else None
         if whole is not None and whole.fits:
-            self.counts, self.size = whole.counts, whole.size
-            self.turn = _in_turns(whole.records, several, kept, size).__next__
+            self.counts, self.size, self._records = whole.counts, whole.size, whole.records
+            self.octets = whole.octets + 2 * _OVERHEAD * size
             return
-        self._bodies = _in_turns(
-            lambda order: answer.packed(name, room, order), several, kept, size
-        )
         if size < 2:
-            only = next(self._bodies)
+            only = answer.packed(name, room, range(size))
+            self._bodies: Iterator[wire.Body] = repeat(only)
             if not only.truncated:
                 self.counts = only.answers, only.authority, only.additional
-                self.turn = repeat(only.records).__next__
+                self._records = lambda _: only.records
+            return
+        self.octets = self._kept * body_size
+        self._bodies = _in_turns(
+            lambda order: answer.packed(name, room, order), self._orders, self._kept, size
+        )
 
     def body(self) -> wire.Body:
         """The body of the next reply."""
-        if self.counts is None:
+        if self.counts is None or self._records is None:
             return next(self._bodies)
-        return wire.Body(*self.counts, False, self.turn())
+        return wire.Body(*self.counts, False, self._records(next(self._orders)))
+
+    def replies(self, before: bytes, behind: bytes) -> tuple[Iterator[bytes], int]:
+        """Whole replies without end, with what stands before and behind the records.
+
+        And how many octets of memory they take. Only where there are `counts`.
+        """
+        pack = self._records
+        assert pack is not None, "there is no body that all replies have"
+        size = len(self.answer.data)
+        replies = _in_turns(
+            lambda order: before + pack(order) + behind, self._orders, self._kept, size
+        )
+        own = len(before) + len(behind) + _OVERHEAD
+        return replies, self._kept * (own + _octets_of(self.answer))
 
     def renewed(self, answer: Answer) -> bool:
         """Whether this is the same answer but for the time until which it holds; taken over."""
@@ -102,14 +119,23 @@ def _in_turns(
 ) -> Iterator[Body]:
     """Bodies without end: `kept` orders in turn, again and again, then the next ones."""
     laps = _LAPS if size < _MOST_BODIES else _LAPS_OF_MANY
+    return chain.from_iterable(_laps(pack, several, kept, laps if kept > 1 else _FOR_LONG))
+
+
+def _laps(
+    pack: Callable[[Order], Body], several: Iterator[Order], kept: int, laps: int
+) -> Iterator[Iterable[Body]]:
+    """The laps, each a list but the first of its kind, which packs when a body is needed."""
     while True:
-        bodies = []
-        for order in islice(several, kept):
-            body = pack(order)
-            bodies.append(body)
-            yield body
-        for _ in range(laps if kept > 1 else _FOR_LONG):
-            yield from bodies
+        bodies: list[Body] = []
+        yield _noted(map(pack, islice(several, kept)), bodies)
+        yield from repeat(bodies, laps)
+
+
+def _noted(bodies: Iterator[Body], into: list[Body]) -> Iterator[Body]:
+    for body in bodies:
+        into.append(body)
+        yield body
 
 
 def _may_fit(answer: Answer, name: bytes, room: int) -> bool:

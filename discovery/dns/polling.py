@@ -5,6 +5,7 @@ moment, and costs a fifth of what a connection for one query does.
 """
 
 import select
+import socket
 import sys
 
 IN, OUT, DEAD = select.POLLIN, select.POLLOUT, select.POLLERR | select.POLLHUP
@@ -13,8 +14,8 @@ IN, OUT, DEAD = select.POLLIN, select.POLLOUT, select.POLLERR | select.POLLHUP
 class Poller:
     """Descriptors and what is wanted of each: `IN`, `OUT`, both or nothing.
 
-    `DEAD` is told of every one. Owned by one thread; a descriptor is to be unregistered before it
-    is closed.
+    `DEAD` is told of every one. Owned by one thread; a socket is to be closed by `close_with`, or
+    unregistered before.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,12 @@ class Poller:
         self.register = self._system.register
         self.modify = self._system.modify
         self.unregister = self._system.unregister
+
+    def close_with(self, sock: socket.socket) -> None:
+        """Close a socket and hear of it no more; epoll forgets by itself what is closed."""
+        if sys.platform != "linux":
+            self.unregister(sock.fileno())
+        sock.close()
 
     def poll(self, pause_s: float | None) -> list[tuple[int, int]]:
         """What happened, by descriptor; waits so long at most, or for ever."""

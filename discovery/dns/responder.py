@@ -24,7 +24,7 @@ from discovery.model import Snapshot
 
 MAX_ANSWERS = 16_384
 MAX_NEGATIVES = 1_024
-MAX_OCTETS = 32 << 20
+MAX_OCTETS = 12 << 20  # beside the replies at hand: see `shortcuts`
 _OFTEN_ABSENT = (wire.A, wire.AAAA, wire.SRV, wire.TXT, 64, 65)  # SVCB and HTTPS: browsers ask
 _VERSION_BIND = wire.name_of(b"version", b"bind")
 _ID_SERVER = wire.name_of(b"id", b"server")
@@ -114,13 +114,12 @@ class Responder:
             self._turn_to(snapshot)
         if now < self._now:  # the clock was set back: times until which answers hold are wrong
             self._forget()
-        elif now >= self.shortcuts.until:
-            self.shortcuts.forget()
+        self.shortcuts.begin(now)
         self._now = now
 
     def respond(self, packet: bytes, now: float, client: str) -> "bytes | Outside":
         """The reply to a packet from this address. Raises `wire.Dropped` if there is none."""
-        known = self.shortcuts.reply(packet[2:], client, now)
+        known = self.shortcuts.reply(packet[2:], str, client)
         if known is not None:
             return packet[:2] + known
         try:
@@ -200,7 +199,7 @@ class Responder:
 
             self.shortcuts.learn_absence(asked, head, labels, of_label, opt, count)
         else:
-            self.shortcuts.learn(asked, head, packed.turn, opt, count)
+            self.shortcuts.learn(asked, head, packed, opt, count)
         self.shortcuts.until = min(self.shortcuts.until, answer.until)
 
     def _packed(self, query: wire.Query, now: float, room: int, opt_size: int) -> Packed:

@@ -10,15 +10,20 @@ be another one. Rule 2: everything is bounded; what overflows is forgotten whole
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from discovery.dns import wire
 from discovery.dns.cookies import CLIENT_SIZE, Cookies
+from discovery.dns.packing import Packed
 from discovery.dns.tally import Count
+
+Key = TypeVar("Key")
 
 MAX_READY = 16_384
 MAX_ABSENCES = 1_024
+MAX_OCTETS = 20 << 20  # of replies at hand
 MAX_QUERY = 350  # octets of a query that is remembered; the longest name's has fewer
 NAME_AT = wire.HEADER_SIZE - 2  # where the name is in what follows the id
 _LONGEST_PARENT = wire.MAX_NAME - wire.MAX_LABEL - 1
@@ -29,9 +34,9 @@ _OPT_START = struct.pack("!BH", 0, wire.OPT)
 _CLIENT_COOKIE = struct.pack("!2H", wire.COOKIE, CLIENT_SIZE)
 _FULL_COOKIE = struct.pack("!2H", wire.COOKIE, _FULL_SIZE)
 
-# What stands before the records, the next reply's records, the OPT behind them, and the count of
-# such replies: whoever uses it adds one.
-Ready = tuple[bytes, Callable[[], bytes], bytes, Count]
+# The replies, and their count: whoever takes the next one adds one. Then what is like them in every
+# query for them: what stands before and behind the name, and where the question ends.
+Ready = tuple[Iterator[bytes], Count, bytes, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,11 @@ class _Absence:
     """What is said of names below one parent that have none of these labels in front."""
 
     labels: frozenset[bytes]
+    start: bytes  # of a query for one, before its name
+    tail: bytes  # behind its question
     head: bytes
     question_size: int  # without the first label
-    authority: Callable[[int], bytes]
-    opt: bytes
+    authority: Callable[[int], bytes]  # and what stands behind it
     count: Count
     authorities: dict[int, bytes] = field(default_factory=dict)
 
@@ -50,8 +56,8 @@ class _Absence:
 class Shortcuts:
     """Owned by one thread. `ready` may be read directly; it stays the same object.
 
-    What is known of queries with a cookie is kept apart: a packet that ends where its cookie should
-    begin is malformed.
+    It is known by whole queries without their ids. What is known of queries with a cookie is kept
+    apart: a packet that ends where its cookie should begin is malformed.
     """
 
     def __init__(self, jar: Cookies) -> None:
@@ -59,64 +65,72 @@ class Shortcuts:
         self.until = math.inf
         self._ready_for_cookies: dict[bytes, Ready] = {}
         self._absences: dict[tuple[bool, bytes], _Absence] = {}
+        self._octets = 0
         self._jar = jar
+        self._now = 0.0
+
+    def begin(self, now: float) -> None:
+        """It is so late now; until the next time."""
+        if now >= self.until:
+            self.forget()
+        self._now = now
 
     def forget(self) -> None:
         """Know nothing any more."""
         self.ready.clear()
         self._ready_for_cookies.clear()
         self._absences.clear()
+        self._octets = 0
         self.until = math.inf
 
-    def reply(self, rest: bytes, client: str, now: float) -> bytes | None:
-        """The reply, without its id, to a query without its id; `None` if it must be read."""
-        cut = _cookie_size(rest)
-        key = rest[:-cut] if cut else rest
-        low = key.lower()
-        known = (self._ready_for_cookies if cut else self.ready).get(low)
-        if known is None:
-            reply = self._absent(key, low, cut > 0)
-        else:
-            prefix, turn, opt, count = known
-            end = len(prefix)
-            if low != key:
-                if not _differ_in_name_only(key, low, end):
-                    return None
-                prefix = prefix[:NAME_AT] + key[NAME_AT:end]
-            reply = prefix + turn() + opt
-            count[0] += 1
-        if reply is None or not cut:
-            return reply
-        return reply + self._jar.reply(rest[-cut:], client, now)
+    def reply(self, rest: bytes, client: Callable[[Key], str], key: Key) -> bytes | None:
+        """The reply, without its id, to a query without its id; `None` if it must be read.
 
-    def _absent(self, key: bytes, low: bytes, has_cookie: bool) -> bytes | None:
-        if len(low) <= NAME_AT or not 1 <= low[NAME_AT] <= wire.MAX_LABEL:
+        `client(key)` is asked for the address of whoever has sent it, where that matters.
+        """
+        low = rest.lower()
+        known = self.ready.get(low)
+        if known is not None:
+            return _reply(rest, low, known)
+        cut = _cookie_size(rest)
+        if not cut:
+            return self._absent(rest, low, False)
+        end = -cut
+        cookie, rest, low = rest[end:], rest[:end], low[:end]
+        known = self._ready_for_cookies.get(low)
+        reply = _reply(rest, low, known) if known else self._absent(rest, low, True)
+        return reply and reply + self._jar.reply(cookie, client(key), self._now)
+
+    def _absent(self, rest: bytes, low: bytes, has_cookie: bool) -> bytes | None:
+        if len(low) <= NAME_AT or not 1 <= (size := low[NAME_AT]) <= wire.MAX_LABEL:
             return None
-        at = NAME_AT + 1 + low[NAME_AT]
+        at = NAME_AT + 1 + size
         known = self._absences.get((has_cookie, low[:NAME_AT] + low[at:]))
         if known is None or low[NAME_AT + 1 : at] in known.labels:
             return None
         end = at + known.question_size
-        if low != key and not _differ_in_name_only(key, low, end):
+        if low != rest and not (rest.startswith(known.start) and rest.endswith(known.tail)):
             return None
         authority = known.authorities.get(at)
         if authority is None:
             authority = known.authorities[at] = known.authority(at - NAME_AT - 1)
         known.count[0] += 1
-        return known.head + key[NAME_AT:end] + authority + known.opt
+        return known.head + rest[NAME_AT:end] + authority
 
-    def learn(
-        self, asked: "Asked", head: bytes, turn: Callable[[], bytes], opt: bytes, count: Count
-    ) -> None:
+    def learn(self, asked: "Asked", head: bytes, packed: Packed, opt: bytes, count: Count) -> None:
         """Reply so from now on; a cookie goes behind `opt`."""
         if not asked.is_usual:
             return
         low, end = asked.low, asked.end
         opt = opt[:-_FULL_SIZE] if asked.has_cookie else opt
+        replies, octets = packed.replies(head + low[NAME_AT:end], opt)
         ready = self._ready_for_cookies if asked.has_cookie else self.ready
-        if len(ready) >= MAX_READY:
-            ready.clear()
-        ready[low] = head + low[NAME_AT:end], turn, opt, count
+        self._octets += octets
+        if len(ready) >= MAX_READY or self._octets > MAX_OCTETS:
+            self.ready.clear()
+            self._ready_for_cookies.clear()
+            self._octets = octets
+        ready[low] = replies, count, low[:NAME_AT], low[end:], end
 
     def learn_absence(
         self,
@@ -138,7 +152,12 @@ class Shortcuts:
         opt = opt[:-_FULL_SIZE] if asked.has_cookie else opt
         if len(self._absences) >= MAX_ABSENCES:
             self._absences.clear()
-        absence = _Absence(labels, head, end - at, authority, opt, count)
+        start, tail = low[:NAME_AT], low[end:]
+
+        def behind(size: int) -> bytes:
+            return authority(size) + opt
+
+        absence = _Absence(labels, start, tail, head, end - at, behind, count)
         self._absences[asked.has_cookie, low[:NAME_AT] + low[at:]] = absence
 
 
@@ -162,7 +181,8 @@ class Asked:
         is_extended = counts == _ONE_RECORD and rest[end : end + 3] == _OPT_START
         is_short = is_bare or (is_extended and len(rest) <= MAX_QUERY)
         is_clear = is_short and has_cookie == (cut > 0)
-        self.is_usual = is_clear and _differ_in_name_only(key, self.low, end)
+        is_low = key[:NAME_AT] == self.low[:NAME_AT] and key[end:] == self.low[end:]
+        self.is_usual = is_clear and is_low
 
 
 def _cookie_size(rest: bytes) -> int:
@@ -175,5 +195,14 @@ def _cookie_size(rest: bytes) -> int:
     return _FULL_SIZE if rest[-28:-24] == _FULL_COOKIE else 0
 
 
-def _differ_in_name_only(key: bytes, low: bytes, end: int) -> bool:
-    return key[:NAME_AT] == low[:NAME_AT] and key[end:] == low[end:]
+def _reply(rest: bytes, low: bytes, known: Ready) -> bytes | None:
+    """The reply to a query that is known in lower case; its own letters are in it, too."""
+    replies, count, start, tail, end = known
+    if low == rest:
+        count[0] += 1
+        return next(replies)
+    if not (rest.startswith(start) and rest.endswith(tail)):
+        return None
+    count[0] += 1
+    reply = next(replies)
+    return reply[:NAME_AT] + rest[NAME_AT:end] + reply[end:]

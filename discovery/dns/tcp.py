@@ -26,6 +26,7 @@ MAX_UNSENT = 262_144  # octets of replies that wait for a client, before the las
 MAX_AWAITED = 64  # replies of others that a client waits for
 _READ = 16_384
 _LENGTH = struct.Struct("!H")
+_ID_SIZE = 2
 _BACKLOG = 512
 _BREATH_S = 0.1  # before accepting again when the system has no socket to spare
 _AT_ONCE = socket.MSG_DONTWAIT  # spares a call that makes the socket non-blocking
@@ -127,11 +128,12 @@ class TcpLoop:
         self._waker.close()
 
     def _pause_s(self) -> float | None:
-        oldest = next(iter(self._connections.values()), None)
-        due = [oldest.active_at + self._idle_s] if oldest else []
-        if self._accept_at is not None:
-            due.append(self._accept_at)
-        return max(0.0, min(due) - self._clock()) if due else None
+        due = self._accept_at
+        for oldest in self._connections.values():
+            idle_at = oldest.active_at + self._idle_s
+            due = idle_at if due is None else min(due, idle_at)
+            break
+        return None if due is None else max(0.0, due - self._clock())
 
     def _accept(self) -> None:
         try:
@@ -189,35 +191,41 @@ class TcpLoop:
             self._poller.modify(connection.fd, wanted)
 
     def _receive(self, connection: _Connection) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             octets = connection.sock.recv(_READ, _AT_ONCE)
-            connection.ended = not octets
-            connection.received += octets
+        except BlockingIOError:
+            return
+        connection.ended = not octets
+        connection.received += octets
 
     def _answer(self, connection: _Connection) -> None:
         """Answer the whole queries that are there, as long as there is room."""
         self._answering.begin()
-        received, ready, at = connection.received, self._answering.ready, 0
+        received, find = connection.received, self._answering.ready.get
         replies: list[bytes] = []
-        room = MAX_UNSENT - len(connection.unsent)
+        at, size, room = 0, len(received), MAX_UNSENT - len(connection.unsent)
         connection.asks = False
-        while (end := _end_of_query(received, at)) <= len(received):
+        while (first := at + _LENGTH.size) <= size:
+            end = first + (received[at] << 8 | received[at + 1])
+            if end > size:
+                break
             if room <= 0 or connection.awaited >= MAX_AWAITED:
                 connection.asks = True
                 break
-            query = received[at + _LENGTH.size : end]
             at = end
-            known = ready.get(query[2:])
-            if known is not None:
-                prefix, turn, opt, count = known
-                count[0] += 1
-                reply = query[:2] + prefix + turn() + opt
-            else:
-                reply = self._reply(query, connection)
+            known = find(received[first + _ID_SIZE : end])
+            if known is None:
+                reply = self._reply(received[first:end], connection)
                 if not reply:
                     continue
-            replies += (_LENGTH.pack(len(reply)), reply)
-            room -= len(reply)
+                length = len(reply)
+                replies += (_LENGTH.pack(length), reply)
+            else:
+                known[1][0] += 1
+                reply = next(known[0])
+                length = _ID_SIZE + len(reply)
+                replies += (_LENGTH.pack(length), received[first : first + _ID_SIZE], reply)
+            room -= length
         if at:
             connection.received = received[at:]
             connection.unsent += b"".join(replies)
@@ -253,10 +261,12 @@ class TcpLoop:
                 self._talk(connection, 0)
 
     def _send(self, connection: _Connection) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             sent = connection.sock.send(connection.unsent, _AT_ONCE)
-            connection.unsent = connection.unsent[sent:]
-            self._touch(connection)
+        except BlockingIOError:
+            return
+        connection.unsent = connection.unsent[sent:]
+        self._touch(connection)
 
     def _touch(self, connection: _Connection) -> None:
         connection.active_at = self._clock()
@@ -264,8 +274,7 @@ class TcpLoop:
 
     def _drop(self, connection: _Connection) -> None:
         del self._connections[connection.fd]
-        self._poller.unregister(connection.fd)
-        connection.sock.close()
+        self._poller.close_with(connection.sock)
 
     def _drop_idlest(self) -> None:
         idlest = next(iter(self._connections.values()), None)
@@ -278,11 +287,3 @@ class TcpLoop:
             if idlest.active_at > limit:
                 return
             self._drop(idlest)
-
-
-def _end_of_query(received: bytes, at: int) -> int:
-    """Where the query that begins there ends, or more than there is if that is not known."""
-    if len(received) - at < _LENGTH.size:
-        return len(received) + 1
-    length: int = _LENGTH.unpack_from(received, at)[0]
-    return at + _LENGTH.size + length

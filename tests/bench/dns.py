@@ -176,7 +176,7 @@ def _percentiles(at: Path, port: int, run_s: float, data: str = "a") -> tuple[fl
 
 
 _MODES = {
-    "not refreshing": ("--interval", "1h", "--share", "10"),
+    "not refreshing": ("--interval", "1h"),
     "refreshing without pause": ("--interval", "10ms", "--share", "10"),
 }
 
@@ -225,7 +225,7 @@ with LocalECS("127.0.0.1:0", throttle=False) as ecs:
 def _local_ecs() -> Iterator[str]:
     """A local ECS with 10,000 tasks in a process that gives way to dnsperf; its URL."""
     with subprocess.Popen(
-        ["nice", "-n", "39", sys.executable, "-c", _ECS],
+        ["chrt", "--idle", "0", sys.executable, "-c", _ECS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections import Counter
+from itertools import islice
 from random import Random
 
 import dns.message
@@ -76,12 +77,54 @@ def test_the_memory_of_an_answer_is_bounded_and_counted(count: int, room: int) -
     assert packed.octets <= 300_000
 
 
+@pytest.mark.parametrize(("count", "room"), [(1, 512), (10, 1_232), (100, 65_535)])
+def test_the_memory_of_whole_replies_is_bounded_and_counted(count: int, room: int) -> None:
+    """As it is measured, with as many orders as are ever kept."""
+    query, found = asked("many.ecs.internal", wire.SRV, many(count))
+    packed = Packed(found, query.name, room, "balanced", Random(1).randrange)
+    tracemalloc.start()
+    try:
+        replies, counted = packed.replies(bytes(40), bytes(11))
+        for _ in range(200):
+            next(replies)
+        octets = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert octets <= counted + 5_000 + 200 * count
+    assert counted <= 300_000
+
+
+@pytest.mark.parametrize("kind", [wire.A, wire.SRV, wire.TXT])
+def test_whole_replies_have_the_records_of_bodies(kind: int) -> None:
+    """Between what was given to stand before and behind them, in every order."""
+    query, found = asked("pay.ecs.internal", kind)
+    packed = Packed(found, query.name, 1_232, "balanced", Random(1).randrange)
+    assert packed.counts is not None
+    replies, _ = packed.replies(b"before", b"behind")
+    bodies = {packed.body().records for _ in range(200)}
+    for reply in islice(replies, 200):
+        assert reply.startswith(b"before")
+        assert reply.endswith(b"behind")
+        assert reply[6:-6] in bodies
+
+
 def test_records_come_first_equally_often_across_batches() -> None:
-    """Also where only some orders are kept at a time."""
+    """Also where only some orders are kept at a time, and in whole replies."""
     query, found = asked("many.ecs.internal", wire.A, many(10))
     packed = Packed(found, query.name, 1_232, "balanced", Random(1).randrange)
     firsts = Counter(str(read(query, packed.body()).answer[0]) for _ in range(4_000))
     assert set(firsts.values()) == {400}
+    replies, _ = packed.replies(b"", b"")
+    assert set(Counter(reply[:16] for reply in islice(replies, 4_000)).values()) == {400}
+
+
+def test_whole_replies_go_on_to_other_orders() -> None:
+    """What follows a record changes, so that what a dead one had is spread over all others."""
+    query, found = asked("many.ecs.internal", wire.A, many(10))
+    packed = Packed(found, query.name, 1_232, "balanced", Random(1).randrange)
+    replies, _ = packed.replies(b"", b"")
+    second = {reply[16:32] for reply in islice(replies, 20_000) if reply[12:16] == b"\x0a\0\0\x01"}
+    assert len(second) == len({reply[12:16] for reply in islice(replies, 10)}) - 1
 
 
 @pytest.mark.parametrize("ordering", ["weighted", "balanced"])

@@ -10,7 +10,17 @@ from discovery.dns import wire
 from discovery.dns.responder import Responder
 from discovery.model import Cluster, Snapshot
 from tests.dns.test_responder import made, raw
-from tests.dns.world import CLUSTERS, NOW, SERVICES, SNAPSHOT, opt, packet, question, snapshot
+from tests.dns.world import (
+    CLUSTERS,
+    NOW,
+    SERVICES,
+    SNAPSHOT,
+    many,
+    opt,
+    packet,
+    question,
+    snapshot,
+)
 
 COOKIE = (wire.COOKIE, b"c" * 8)
 NAMES = [
@@ -184,6 +194,16 @@ def test_memory_is_bounded() -> None:
     for size in range(512, 512 + room.MAX_ABSENCES + 10):
         raw(responder, packet(question("nope.ecs.internal"), opt(size=size)))
     assert len(responder.shortcuts._absences) <= room.MAX_ABSENCES
+
+
+def test_the_memory_of_long_replies_is_bounded() -> None:
+    """Whoever varies the size that is offered over TCP has the same long reply kept each time."""
+    responder, large = made(stream=True), snapshot(many(150))
+    for size in range(512, 812):
+        asked = question("many.ecs.internal", wire.SRV)
+        raw(responder, packet(asked, opt(size=size)), large)
+    assert 0 < responder.shortcuts._octets <= room.MAX_OCTETS
+    assert 0 < len(responder.shortcuts.ready) < 300
 
 
 @settings(max_examples=300)
