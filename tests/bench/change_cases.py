@@ -10,8 +10,8 @@ from tests.change.judging import Score, percentile
 from tests.change.scenarios import Scenario
 from tests.change.stage import DNS, LISTENER, TRANSPORT, Stage, Timing
 
-JAVA, TRAEFIK = "Java", "Traefik"
-JAVA_CACHE_S = 30.0
+JAVA, JAVA_SHORT, TRAEFIK = "Java", "Java (cache 2 s)", "Traefik"
+JAVA_CACHE_S = {JAVA: 30.0, JAVA_SHORT: 2.0}
 TIMING = Timing(interval_s=2.0, ttl_s=2, drain_s=40.0, slack_s=2.0, timeout_s=5.0)
 
 Verdict = tuple[str, bool | None]
@@ -39,7 +39,7 @@ class Case:
         """What is asked of a caller; of Traefik nothing."""
         if caller in (TRANSPORT, LISTENER):
             return self.ours
-        return self.dns if caller in (DNS, JAVA) else None
+        return self.dns if caller in (DNS, JAVA, JAVA_SHORT) else None
 
 
 def failures(stage: Stage, caller: str, score: Score) -> Verdict:
@@ -51,6 +51,12 @@ def fair(stage: Stage, caller: str, score: Score) -> Verdict:
     """None may fail, and no task may have twice its share."""
     text, holds = failures(stage, caller, score)
     return f"{text}, {score.most:.2f} ×", bool(holds) and score.most <= 2.0
+
+
+def reached(stage: Stage, caller: str, score: Score) -> Verdict:
+    """None may fail, and the protected task is asked, too."""
+    text = f"{score.failed} failed; {stage.told[caller]} requests to the protected task"
+    return text, score.failed == 0 and stage.told[caller] != "0"
 
 
 def shares(stage: Stage, caller: str, score: Score) -> Verdict:
@@ -114,7 +120,8 @@ def gone_and_back(stage: Stage, caller: str, score: Score) -> Verdict:
     served = min((a.at for a in stage.load.answers if a.at > back_at and a.task), default=back_at)
     failed = [a.at - served for a in stage.since("back", caller) if a.error]
     slow_s = max(failed, default=0.0)
-    cache_s = {DNS: stage.timing.ttl_s, JAVA: stage.timing.ttl_s + JAVA_CACHE_S}.get(caller, 0)
+    by_dns = caller == DNS or caller in JAVA_CACHE_S
+    cache_s = (stage.timing.ttl_s if by_dns else 0) + JAVA_CACHE_S.get(caller, 0)
     limit_s = 1.1 * stage.timing.interval_s + cache_s
     text = f"{len(late)} answered late; all answered {max(0.0, slow_s):.1f} s after the first did"
     kind = next((a.error for a in reversed(empty) if a.error), "")
@@ -172,6 +179,15 @@ def cases(silence: Callable[[list[str]], None] | None) -> Mapping[str, Case]:
             ),
             *(WEIGHTS, WEIGHTS, busy),
         ),
+        "task-sets": Case(
+            scenarios.task_sets(drained, **shift),
+            *(WEIGHTS, WEIGHTS, busy),
+        ),
+        "protected": Case(
+            scenarios.protected(drained),
+            Goal("0 failed, the protected one serves", reached),
+            Goal("the same, with drain", reached),
+        ),
         "zone": Case(
             zone,
             Goal("≤ 0.1 % failed, p99 < 1 s after 15 s", few_after_a_loss),
@@ -188,7 +204,7 @@ def cases(silence: Callable[[list[str]], None] | None) -> Mapping[str, Case]:
             dying,
         ),
         "ports-denied": Case(
-            scenarios.reused_unseen(bridge, exchanges=5, pause_s=60.0),
+            scenarios.reused_unseen(bridge, exchanges=6, pause_s=50.0, hosts=6),
             Goal("0 to the wrong service", right_once_verified),
             Goal("counted", counted),
             dying,

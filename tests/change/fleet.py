@@ -16,6 +16,7 @@ from tests.change.judging import Life
 
 CLUSTER = "demo"
 PORT = 8_080  # of a container
+MEMORY = 32  # of a task, in MiB
 DEADLINE_S = 90.0
 _PROGRAM = [sys.executable, "-S", "-E", str(Path(__file__).with_name("task.py"))]
 _NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
@@ -48,7 +49,7 @@ class Shape:
         return {
             "name": "web",
             "image": "web",
-            "memory": 32,
+            "memory": MEMORY,
             "entryPoint": [*delaying, *_PROGRAM] if self.wrapped else _PROGRAM,
             "portMappings": [mapping | ({"hostPort": 0} if self.mode == "bridge" else {})],
             "environment": [{"name": k, "value": v} for k, v in settings.items()],
@@ -79,17 +80,46 @@ class Fleet:
         self._revisions: dict[str, int] = {}
 
     def create(self, service: str, count: int, shape: Shape, **members: Any) -> None:
-        """Make a service."""
+        """Make a service; one of an external controller with a first task set, the primary."""
         self._shapes[service] = shape
-        network = {"networkConfiguration": _NETWORK} if shape.mode == "awsvpc" else {}
+        of = {"cluster": CLUSTER, "serviceName": service, "desiredCount": count, **members}
+        if "deploymentController" in members:
+            self.api.create_service(**of)
+            self.make_primary(service, self.add_task_set(service))
+            return
         self.api.create_service(
-            cluster=CLUSTER,
-            serviceName=service,
-            taskDefinition=self._defined(service),
-            desiredCount=count,
-            **network,
-            **members,
+            taskDefinition=self._defined(service), **self._network_of(shape), **of
         )
+
+    def _network_of(self, shape: Shape) -> dict[str, Any]:
+        return {"networkConfiguration": _NETWORK} if shape.mode == "awsvpc" else {}
+
+    def add_task_set(self, service: str, percent: float = 100.0) -> str:
+        """A task set of a new revision at that scale; its ARN."""
+        definition = self._defined(service)
+        answer = self.api.create_task_set(
+            cluster=CLUSTER,
+            service=service,
+            taskDefinition=definition,
+            scale={"value": percent, "unit": "PERCENT"},
+            **self._network_of(self._shapes[service]),
+        )
+        return str(answer["taskSet"]["taskSetArn"])
+
+    def scale_task_set(self, service: str, task_set: str, percent: float) -> None:
+        """Have so much of the desired count in it."""
+        scale = {"value": percent, "unit": "PERCENT"}
+        self.api.update_task_set(cluster=CLUSTER, service=service, taskSet=task_set, scale=scale)
+
+    def make_primary(self, service: str, task_set: str) -> None:
+        """Have it serve production."""
+        self.api.update_service_primary_task_set(
+            cluster=CLUSTER, service=service, primaryTaskSet=task_set
+        )
+
+    def protect(self, task: str, protected: bool) -> None:
+        """Have deployments leave this task alone, or not any more."""
+        self.api.update_task_protection(cluster=CLUSTER, tasks=[task], protectionEnabled=protected)
 
     def _defined(self, service: str) -> str:
         shape = self._shapes[service]
@@ -153,7 +183,7 @@ class Fleet:
         """Whether what runs is what is wanted, and all that was stopped has ended."""
         (found,) = self.api.describe_services(cluster=CLUSTER, services=[service])["services"]
         full = found["runningCount"] == found["desiredCount"] and not found["pendingCount"]
-        if not full or len(found["deployments"]) != 1:
+        if not full or len(found.get("deployments", ())) > 1:
             return False
         group = f"service:{service}"
         stopping = [t for t in self.tasks("STOPPED") if t.get("group") == group]

@@ -12,7 +12,7 @@ from typing import Any
 
 from discovery.local.world import Pace
 from tests.change.callers import fetched
-from tests.change.fleet import CLUSTER, Shape, until
+from tests.change.fleet import CLUSTER, MEMORY, Shape, until
 from tests.change.judging import Answer, share
 from tests.change.stage import APP, DNS, LISTENER, TRANSPORT, Setting, Stage
 
@@ -149,6 +149,65 @@ def shifting(
     )
 
 
+def task_sets(shape: Shape, *, tasks: int = 5, window: int = 300, tries: int = 6) -> Scenario:
+    """An external controller moves traffic as CodeDeploy does, back again, and then by scale."""
+
+    def act(stage: Stage) -> None:
+        fleet = stage.fleet
+        (service,) = fleet.api.describe_services(cluster=CLUSTER, services=[APP])["services"]
+        blue = service["taskSets"][0]["taskSetArn"]
+        green = fleet.add_task_set(APP)
+        new = fleet.revision(APP)
+        until(lambda: _runs(stage) == 2 * tasks and fleet.listens(APP))
+        _measure(stage, new, 0.0, window, tries, "beside the primary")
+        fleet.make_primary(APP, green)
+        _measure(stage, new, 100.0, window, tries, "primary")
+        fleet.make_primary(APP, blue)
+        _measure(stage, new, 0.0, window, tries, "rolled back")
+        fleet.scale_task_set(APP, green, 40.0)
+        fleet.scale_task_set(APP, blue, 60.0)
+        until(lambda: _runs(stage) == tasks)
+        _measure(stage, new, 40.0, window, tries)
+
+    service = {"deploymentController": {"type": "EXTERNAL"}}
+    return Scenario(
+        "task sets of an external controller", Setting(tasks, shape=shape, service=service), act
+    )
+
+
+def _runs(stage: Stage) -> int:
+    return sum(task["lastStatus"] == "RUNNING" for task in stage.fleet.tasks())
+
+
+def protected(shape: Shape, tasks: int = 3) -> Scenario:
+    """A rolling deployment leaves a protected task alone, which serves on until it is free."""
+
+    def act(stage: Stage) -> None:
+        fleet = stage.fleet
+        arn = fleet.tasks()[0]["taskArn"]
+        fleet.protect(arn, True)
+        fleet.deploy(APP)
+        until(lambda: _is_alone(stage, arn), "the others were not replaced")
+        stage.load.last_for(stage.timing.grace_s)
+        answers = stage.load.pass_by(2 * AFTER)
+        for caller in stage.load.names:
+            mine = [a for a in answers if a.caller == caller and arn.endswith(f"/{a.task}")]
+            stage.told[caller] = str(len(mine))
+        fleet.protect(arn, False)
+        fleet.settle(APP)
+        stage.load.pass_by(AFTER)
+
+    return Scenario("rolling deployment with a protected task", Setting(tasks, shape=shape), act)
+
+
+def _is_alone(stage: Stage, arn: str) -> bool:
+    """Whether of the old tasks none but this one is left, and all new ones listen."""
+    tasks = stage.fleet.tasks()
+    (old,) = [task for task in tasks if task["taskArn"] == arn]
+    same = [t for t in tasks if t["taskDefinitionArn"] == old["taskDefinitionArn"]]
+    return same == [old] and len(tasks) > 1 and stage.fleet.listens(APP)
+
+
 def _release(stage: Stage) -> Mapping[str, Any]:
     """The newest service deployment."""
     listed = stage.fleet.api.list_service_deployments(cluster=CLUSTER, service=APP)
@@ -160,7 +219,7 @@ def _release(stage: Stage) -> Mapping[str, Any]:
 
 def _is_full(stage: Stage, tasks: int) -> bool:
     """Whether so many tasks run; one stage on where they do not."""
-    if sum(t["lastStatus"] == "RUNNING" for t in stage.fleet.tasks()) == tasks:
+    if _runs(stage) == tasks:
         return True
     if _release(stage).get("lifecycleStage") in ("RECONCILE_SERVICE", "PRE_SCALE_UP"):
         stage.fleet.ecs.next_stage(CLUSTER, APP)
@@ -225,28 +284,29 @@ def _failed(stage: Stage) -> list[Answer]:
     return [a for a in new if a.error and a.caller in (TRANSPORT, LISTENER, DNS)]
 
 
-def reused(shape: Shape, *, exchanges: int, pause_s: float) -> Scenario:
-    """Two services exchange ports: what one gives up, scaled in, is all that the other can get."""
+def reused(shape: Shape, *, exchanges: int, pause_s: float, hosts: int = 3) -> Scenario:
+    """Two services exchange ports: what one gives up is all that the other one can get."""
 
     def act(stage: Stage) -> None:
-        _exchange(stage, exchanges, pause_s)
+        for _ in range(0, exchanges, 2):
+            _exchange(stage, _oldest(stage), 2, pause_s)
         stage.load.pass_by(AFTER)
         _tell_exchanged(stage)
 
-    return Scenario("host-port range of two", _on_two_ports(shape, 3), act)
+    return Scenario("host-port range of two", _on_two_ports(shape, hosts), act)
 
 
 def reused_unseen(
-    shape: Shape, *, exchanges: int, pause_s: float, boot_s: float = 3.0, hosts: int = 5
+    shape: Shape, *, exchanges: int, pause_s: float, hosts: int, boot_s: float = 3.0
 ) -> Scenario:
     """The same, while ECS lets nobody read anything; tasks take a while before they listen."""
 
     def act(stage: Stage) -> None:
-        faults = stage.fleet.ecs.faults
+        faults, known = stage.fleet.ecs.faults, _oldest(stage)
         stage.mark("denied")
         with faults.deny("ecs:List*"), faults.deny("ecs:Describe*"), faults.slow_boot(boot_s):
             stage.load.last_for(2 * stage.timing.interval_s)
-            _exchange(stage, exchanges, pause_s)
+            _exchange(stage, known, exchanges, pause_s)
         stage.load.pass_by(AFTER)
         _tell_exchanged(stage)
 
@@ -254,22 +314,29 @@ def reused_unseen(
 
 
 def _on_two_ports(shape: Shape, hosts: int) -> Setting:
-    """As many tasks of either service as hosts, so that no port is free."""
-    options = {"host_ports": (40_001, 40_002)}
+    """As many tasks of either service as hosts, each of which has room for two."""
     shape = replace(shape, drain_s=0.0)
-    return Setting(
-        hosts, hosts, options, shape=shape, beside={OTHER: hosts}, pace=Pace(retry_s=0.1)
-    )
+    options = {"host_ports": (40_001, 40_002), "memory": 2 * MEMORY}
+    pace = Pace(retry_s=0.1)
+    return Setting(hosts, hosts, options, shape=shape, beside={OTHER: hosts}, pace=pace)
 
 
-def _exchange(stage: Stage, times: int, pause_s: float) -> None:
-    """Each time one service gives a port to the other one, in turn."""
-    each = len(stage.fleet.instances_with_tasks())
+def _oldest(stage: Stage) -> dict[str, list[str]]:
+    """The tasks of either service, the oldest first."""
+    tasks = sorted(stage.fleet.tasks(), key=lambda task: task["createdAt"])
+    groups = {name: f"service:{name}" for name in (APP, OTHER)}
+    return {n: [t["taskArn"] for t in tasks if t["group"] == group] for n, group in groups.items()}
+
+
+def _exchange(stage: Stage, known: dict[str, list[str]], times: int, pause_s: float) -> None:
+    """Each time a service ends a task for good, and the other one starts one; both in turn."""
+    each = {name: len(tasks) for name, tasks in known.items()}
     for n in range(times):
-        less, more = each - (n + 1) % 2, each + (n + 1) % 2
-        orders = [(APP, less), (OTHER, more)]
-        for service, count in orders if less < each else reversed(orders):
-            stage.fleet.scale(service, count)
+        less, more = (APP, OTHER) if n % 2 == 0 else (OTHER, APP)
+        each[less], each[more] = each[less] - 1, each[more] + 1
+        stage.fleet.stop([known[less].pop(0)])
+        stage.fleet.scale(less, each[less])
+        stage.fleet.scale(more, each[more])
         stage.load.last_for(pause_s)
 
 

@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from tests.change.fleet import Shape
-from tests.change.scenarios import Scenario, booting, draining, restarted, rolling, spot
+from tests.change.scenarios import (
+    Scenario,
+    booting,
+    draining,
+    protected,
+    restarted,
+    rolling,
+    spot,
+)
 from tests.change.stage import DNS, Timing, staged
 
 TIMING = Timing()
@@ -50,3 +58,13 @@ def test_a_restart_in_place_is_followed_to_its_new_port() -> None:
     assert [(name, s.errors) for name, s in found.items() if s.failed and name != DNS] == []
     right_by = stage.marks["exited"] + TIMING.grace_s
     assert [a.error for a in by_dns if a.error and a.at > right_by] == []
+
+
+def test_a_protected_task_of_the_old_revision_serves_until_it_is_free() -> None:
+    """While all others are replaced, and nobody fails when it goes at last."""
+    scenario = protected(PLAIN)
+    with staged(scenario.setting, TIMING) as stage:
+        scenario.act(stage)
+        found = stage.scores()
+    assert [(name, s.errors) for name, s in found.items() if s.failed or s.late] == []
+    assert [name for name, asked in stage.told.items() if asked == "0"] == []

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.change.fleet import Shape
-from tests.change.scenarios import Scenario, shifting
+from tests.change.scenarios import Scenario, shifting, task_sets
 from tests.change.stage import Timing, staged
 
 TIMING = Timing(rate=90.0, drain_s=4.0)
@@ -12,6 +12,7 @@ SCENARIOS = [
     shifting("BLUE_GREEN", PLAIN, steps=(100.0,)),
     shifting("CANARY", PLAIN, steps=(20.0,), canaryConfiguration={"canaryPercent": 20.0}),
     shifting("LINEAR", PLAIN, steps=(50.0,), linearConfiguration={"stepPercent": 50.0}),
+    task_sets(PLAIN),
 ]
 
 
