@@ -18,8 +18,8 @@ from typing import Protocol
 
 from discovery.catalog.connecting import Place, connected
 from discovery.events import Checked, Listeners
-from discovery.health.assessment import Look, assessed
-from discovery.health.demotion import adjusted
+from discovery.health.assessment import Assessment, assessed
+from discovery.health.demotion import Demotions
 from discovery.health.evidence import (
     Evidence,
     Outcome,
@@ -96,7 +96,8 @@ class Checks:
         self._connect = connect
         self._evidence = Evidence()
         self._read = Snapshot()
-        self._looks: tuple[Look, ...] = ()
+        self._found = Assessment()
+        self._demotions = Demotions()
         self._pruned_at = 0.0
         self._doubts: deque[Subject] = deque(maxlen=MOST_DOUBTS)
         self._adjust: Callable[[], None] | None = None
@@ -119,11 +120,14 @@ class Checks:
 
     def adjusted(self, snapshot: Snapshot, now: float) -> Snapshot:
         """The snapshot as the evidence has it; an adjustment of the catalog."""
-        found = assessed(snapshot, self._evidence, self._rules, now)
-        self._read, self._looks = snapshot, found.looks
-        if found.looks:
+        self._read = snapshot
+        self._assess(now)
+        if self._found.looks:
             self._wake()
-        return adjusted(snapshot, found.verdicts)
+        return self._demotions.applied(snapshot, self._found.verdicts)
+
+    def _assess(self, now: float) -> None:
+        self._found = assessed(self._read, self._evidence, self._rules, now, self._found)
 
     def look_first(self, observation: Observation) -> None:
         """Look at tasks that started since the last load, before it is published."""
@@ -169,7 +173,7 @@ class Checks:
     def start(self, adjust: Callable[[], None]) -> None:
         """From now on look by ourselves, in a thread that starts when it has something to do."""
         self._adjust = adjust
-        if self._looks or self._doubts:
+        if self._found.looks or self._doubts:
             self._wake()
         if self.companion is not None:
             self.companion.start()
@@ -217,7 +221,7 @@ class Checks:
         """Seconds until the next look; `None` while there is none."""
         if self._doubts:
             return 0.0
-        first = min((look.at for look in self._looks), default=None)
+        first = min((look.at for look in self._found.looks), default=None)
         return None if first is None else min(60.0, max(0.0, first - self._clock()))
 
     def _sleep(self, pause_s: float | None) -> None:
@@ -239,17 +243,16 @@ class Checks:
         The number of looks. One caller at a time.
         """
         if self._take_doubts():
-            found = assessed(self._read, self._evidence, self._rules, self._clock())
-            self._looks = found.looks
+            self._assess(self._clock())
         now = self._clock()
-        due = [look for look in self._looks if look.at <= now]
+        due = [look for look in self._found.looks if look.at <= now]
         urgent = [look.subject for look in due if look.is_urgent]
         others = [look.subject for look in due if not look.is_urgent][:MOST_VERIFIED]
         subjects = [*urgent[: MOST_LOOKS - len(others)], *others]
         if subjects and self._look(subjects):
             self._tell()
         elif subjects:
-            self._looks = assessed(self._read, self._evidence, self._rules, self._clock()).looks
+            self._assess(self._clock())
         return len(subjects)
 
     def _take_doubts(self) -> bool:

@@ -9,6 +9,7 @@ one, one.
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from discovery.health.evidence import (
     Case,
@@ -48,43 +49,85 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class _Read:
+    """When a service was read, the signs that follow for all of it, and whether it may be now."""
+
+    at: float
+    signs: frozenset[Sign]
+    is_denied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A service's cases and verdicts, and what they were made from: of the same until `until` they
+    need not be made again. `told` is the evidence on each of its `subjects`."""
+
+    service: Service
+    read: _Read
+    subjects: tuple[Subject, ...]
+    told: list[list[object]]
+    until: float
+    cases: list[Case]
+    verdicts: Verdicts | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Assessment:
     """What the evidence says of a snapshot's services, and the looks that it asks for."""
 
     verdicts: Mapping[Key, Verdicts] = field(default_factory=dict)
     looks: tuple[Look, ...] = ()
+    made: Mapping[Key, _Made] = field(default_factory=dict)
 
 
-def assessed(snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float) -> Assessment:
-    """Judge what was read by what was seen. `now` is seconds since the epoch."""
-    cases = dict(_cases(snapshot, evidence, rules, now))
-    once = _once(cases)
+_NONE = Assessment()
+
+
+def assessed(
+    snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float, before: Assessment = _NONE
+) -> Assessment:
+    """Judge what was read by what was seen. `now` is seconds since the epoch.
+
+    `before` is the last assessment by the same rules: a service of which nothing differs gets the
+    very verdicts that it had.
+    """
+    made = dict(_made(snapshot, evidence, rules, now, before.made))
+    once = _once(made)
     losses = losses_of(once.values())
     if losses.machines:  # whoever else is there counts, too
-        cases = dict(_cases(snapshot, evidence, rules, now, everything=True))
-        once = _once(cases)
+        made = dict(_made(snapshot, evidence, rules, now, {}, everything=True))
+        once = _once(made)
     verdicts: dict[Key, Verdicts] = {}
     controls: list[tuple[Machine | None, Look]] = []
-    for key, several in cases.items():
-        found = {c.endpoint.identity: v for c in several if (v := _verdict(c, losses))}
-        if any(verdict.by_silence for verdict in found.values()):
-            controls += _controls(several, losses)
-            found = _guarded(several, found, losses, now)
+    for key, it in made.items():
+        found = it.verdicts
+        if found is None:
+            found = {c.endpoint.identity: v for c in it.cases if (v := _verdict(c, losses))}
+            if any(verdict.by_silence for verdict in found.values()):
+                controls += _controls(it.cases, losses)
+                found = _guarded(it.cases, found, losses, now)
+            elif not losses.machines:
+                made[key] = replace(it, verdicts=found)
         if found:
             verdicts[key] = found
     looks = _limited([*controls, *_looks(once.values(), losses)])
-    return Assessment(verdicts, tuple(looks))
+    return Assessment(verdicts, tuple(looks), {} if losses.machines else made)
 
 
-def _once(cases: Mapping[Key, list[Case]]) -> dict[Subject, Case]:
+def _once(made: Mapping[Key, _Made]) -> dict[Subject, Case]:
     """A task may go by several names."""
-    return {case.subject: case for several in cases.values() for case in several}
+    return {case.subject: case for it in made.values() for case in it.cases}
 
 
-def _cases(
-    snapshot: Snapshot, evidence: Evidence, rules: Rules, now: float, everything: bool = False
-) -> Iterator[tuple[Key, list[Case]]]:
-    """The endpoints that there is a reason to look at; all of a service of which any is silent."""
+def _made(
+    snapshot: Snapshot,
+    evidence: Evidence,
+    rules: Rules,
+    now: float,
+    before: Mapping[Key, _Made],
+    everything: bool = False,
+) -> Iterator[tuple[Key, _Made]]:
+    """The services with endpoints that there is a reason to look at."""
     touched = {s[0][0] for s in (*evidence.seen, *evidence.doubted, *evidence.probed)}
     for key, service in snapshot.services.items():
         cluster = snapshot.cluster(service.cluster)
@@ -96,11 +139,48 @@ def _cases(
             shared,
             cluster is not None and cluster.denied_since is not None,
         )
-        found = [_case(service, e, read, evidence, rules, now) for e in _serving(service)]
-        if not (everything or any(map(_is_silent, found))):
-            found = [c for c in found if c.signs or c.seen or c.probe]
-        if found:
-            yield key, found
+        known = before.get(key)
+        is_same = known is not None and known.service is service
+        subjects = known.subjects if known is not None and is_same else _subjects(service)
+        told = evidence.on(subjects)
+        if is_same and known is not None and _still_holds(known, read, told, now):
+            yield key, known
+            continue
+        cases = _cases(service, read, evidence, rules, now, everything)
+        if cases:
+            until = min((_young_until(service, c, rules) for c in cases), default=inf)
+            yield key, _Made(service, read, subjects, told, until, cases)
+
+
+def _still_holds(known: _Made, read: _Read, told: list[list[object]], now: float) -> bool:
+    return now < known.until and (known.read, known.told) == (read, told)
+
+
+def _subjects(service: Service) -> tuple[Subject, ...]:
+    return tuple(map(subject_of, _serving(service)))
+
+
+def _cases(
+    service: Service,
+    read: _Read,
+    evidence: Evidence,
+    rules: Rules,
+    now: float,
+    everything: bool,
+) -> list[Case]:
+    """Its endpoints that there is a reason to look at; all of them where any is silent."""
+    found = [_case(service, e, read, evidence, rules, now) for e in _serving(service)]
+    if everything or any(map(_is_silent, found)):
+        return found
+    return [c for c in found if c.signs or c.seen or c.probe]
+
+
+def _young_until(service: Service, case: Case, rules: Rules) -> float:
+    """When time alone changes the reasons to look at it."""
+    if "young" not in case.signs:
+        return inf
+    placement = service.placements[case.endpoint.task_arn or ""]
+    return (placement.started_at or 0.0) + rules.young_for_s
 
 
 def _concerns(service: Service, touched: set[str], rules: Rules, now: float) -> bool:
@@ -116,15 +196,6 @@ def _concerns(service: Service, touched: set[str], rules: Rules, now: float) -> 
 
 def _serving(service: Service) -> Iterator[Endpoint]:
     return (e for e in service.endpoints if e.protocol == "tcp" and e.health in SERVES)
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """When a service was read, the signs that follow for all of it, and whether it may be now."""
-
-    at: float
-    signs: frozenset[Sign]
-    is_denied: bool
 
 
 def _case(

@@ -26,13 +26,34 @@ Key = tuple[str, str]
 _Place = tuple[str, str, int, str]
 
 
+class Demotions:
+    """What verdicts make of services. One caller at a time.
+
+    Of the same service and the same verdicts, which are known by identity, it is the same service.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Key, tuple[Service, Mapping[Identity, Verdict], Service]] = {}
+
+    def applied(
+        self, snapshot: Snapshot, verdicts: Mapping[Key, Mapping[Identity, Verdict]]
+    ) -> Snapshot:
+        """The snapshot with the verdicts applied to its services; the others stay as they are."""
+        services, known = dict(snapshot.services), self._known
+        self._known = {}
+        for key, found in verdicts.items():
+            was = known.get(key)
+            if was is None or was[0] is not services[key] or was[1] is not found:
+                was = services[key], found, judged_by(services[key], found)
+            self._known[key] = was
+            services[key] = was[2]
+        services.update(_without_collisions(services))
+        return replace(snapshot, services=services)
+
+
 def adjusted(snapshot: Snapshot, verdicts: Mapping[Key, Mapping[Identity, Verdict]]) -> Snapshot:
-    """The snapshot with the verdicts applied to its services; the others stay the same objects."""
-    services = dict(snapshot.services)
-    for key, found in verdicts.items():
-        services[key] = judged_by(services[key], found)
-    services.update(_without_collisions(services))
-    return replace(snapshot, services=services)
+    """The same for once."""
+    return Demotions().applied(snapshot, verdicts)
 
 
 def judged_by(service: Service, verdicts: Mapping[Identity, Verdict]) -> Service:
@@ -62,7 +83,10 @@ def judged_by(service: Service, verdicts: Mapping[Identity, Verdict]) -> Service
 def _last_resort(
     service: Service, kept: list[Endpoint], out: Mapping[Identity, Verdict]
 ) -> list[Endpoint]:
-    """Those who are out, and the spares, of the ports at which nobody serves any more."""
+    """Those who are out, and the spares, of the ports at which nobody serves any more.
+
+    Who refuses is of no use while anybody else runs.
+    """
 
     def role(endpoint: Endpoint) -> object:
         return role_of(endpoint, service.default_port_of(endpoint))
@@ -70,10 +94,12 @@ def _last_resort(
     served = {role(e) for e in kept if e.health in SERVES}
     lost = [(e, out[e.identity]) for e in service.endpoints if e.identity in out]
     lacking = {role(e) for e, verdict in lost if not verdict.is_old} - served
-    demoted = [replace(e, health=v.health) for e, v in lost if v.health is not None]
+    demoted = [(replace(e, health=v.health), v) for e, v in lost if v.health is not None]
     known = {e.identity for e in service.endpoints} | out.keys()
     spares = [e for e in service.spares if e.identity not in known]
-    return [e for e in (*demoted, *spares) if role(e) in lacking]
+    better = [e for e in (*(e for e, v in demoted if not v.refuses), *spares) if role(e) in lacking]
+    lacking -= {role(e) for e in (*better, *kept)}
+    return [*better, *(e for e, v in demoted if v.refuses and role(e) in lacking)]
 
 
 def _part(of: Endpoint | Exclusion) -> tuple[str, str | None, int | None]:

@@ -12,7 +12,7 @@ else, until a later read says that it is still the same. Only a boot begins with
 Pure: times are seconds since the epoch and arguments.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -74,6 +74,11 @@ class Evidence:
     probed: Mapping[Subject, Standing] = field(default_factory=dict)
     untried: Mapping[Subject, str] = field(default_factory=dict)
 
+    def on(self, subjects: Collection[Subject]) -> list[list[object]]:
+        """All of it that is about these: equal where it is the same."""
+        every = (self.seen, self.doubted, self.probed, self.untried)
+        return [list(map(each.get, subjects)) if each else [] for each in every]
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -106,14 +111,15 @@ class Verdict:
 
     `health` is what it counts as where nothing better runs; `None` where it is no last resort
     either, since who answers there may be somebody else by now. `by_silence`: nobody answered,
-    which may be our own network's fault. `is_old`: what is known of its service is so old that no
-    spare of it can be trusted in its place.
+    which may be our own network's fault. `refuses`: it does not listen, as far as is known.
+    `is_old`: what is known of its service is so old that no spare can be trusted in its place.
     """
 
     reason: str
     is_out: bool = True
     health: Health | None = "unhealthy"
     by_silence: bool = False
+    refuses: bool = False
     is_old: bool = False
 
 
@@ -234,7 +240,7 @@ def verdict_on(case: Case, loss: str | None) -> Verdict | None:
     if "young" in case.signs and result is None:
         if case.untried is not None:
             return Verdict(f"it is young and cannot be tried: {case.untried}", is_out=False)
-        return Verdict(f"starting: {words}", health="starting")
+        return Verdict(f"starting: {words}", health="starting", refuses=True)
     if "young" in case.signs and result == "silent":
         return Verdict(f"it is young and {words}: whether it is up is not known", is_out=False)
     return None
@@ -246,10 +252,10 @@ def _refused(case: Case) -> Verdict:
         why = "reading it is not permitted" if case.is_denied else "what is known of it is old"
         return Verdict(f"{why} and {words}", health=None, is_old=True)
     if "lost" in case.signs:
-        return Verdict(f"its host's agent is disconnected and {words}")
+        return Verdict(f"its host's agent is disconnected and {words}", refuses=True)
     if "young" in case.signs and case.seen is not None and not case.seen.was_up:
-        return Verdict(f"starting: {words}", health="starting")
-    return Verdict(words)
+        return Verdict(f"starting: {words}", health="starting", refuses=True)
+    return Verdict(words, refuses=True)
 
 
 def _words(case: Case) -> str:

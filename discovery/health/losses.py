@@ -52,6 +52,8 @@ class _Host:
 def losses_of(cases: Iterable[Case]) -> Losses:
     """The hosts and zones that these endpoints, each given once, show to be lost."""
     cases = [case for case in cases if case.seen is not None]
+    if all(case.seen is None or case.seen.answered for case in cases):
+        return Losses()
     hosts: dict[Machine, _Host] = {}
     for case in cases:
         host = hosts.setdefault(case.machine, _Host(case.zone))

@@ -168,8 +168,8 @@ def test_one_that_refused_stays_out_until_it_accepts_however_old_it_gets() -> No
     ]
 
 
-def test_when_all_boot_they_are_the_last_resort_behind_one_that_drains() -> None:
-    """Who is being stopped still answers; who starts does not yet."""
+def test_when_all_boot_one_that_drains_is_the_last_resort() -> None:
+    """Who is being stopped still answers; who starts does not yet, and serves nobody so."""
     draining = replace(at(9), health="draining")
     of = replace(
         service(at(1), placed=YOUNG),
@@ -177,12 +177,15 @@ def test_when_all_boot_they_are_the_last_resort_behind_one_that_drains() -> None
         exclusions=(Exclusion("arn:task/9", "it is being stopped", None, 80),),
     )
     found = offered(snapshot(of), evidence((at(1), "refused")))
-    assert [(e.task_arn, e.health) for e in found.endpoints] == [
-        ("arn:task/9", "draining"),
-        ("arn:task/1", "starting"),
-    ]
+    assert [(e.task_arn, e.health) for e in found.endpoints] == [("arn:task/9", "draining")]
     assert found.last_resort
-    assert found.exclusions == ()
+    assert [x.reason for x in found.exclusions] == ["starting: it refuses connections"]
+
+
+def test_when_all_boot_and_nobody_drains_they_are_the_last_resort() -> None:
+    """By the time that somebody asks they may be up."""
+    found = offered(snapshot(service(at(1), at(2), placed=YOUNG)), evidence((at(1), "refused")))
+    assert [e.health for e in found.endpoints] == ["starting", "starting"]
 
 
 def test_who_refuses_on_old_data_is_no_last_resort() -> None:
@@ -264,11 +267,12 @@ def test_a_newer_task_has_the_address_though_it_does_not_serve_yet() -> None:
 
 
 def test_spares_that_are_brought_back_keep_their_revision_s_share() -> None:
-    """Three quarters for the one, though only its spare is left."""
+    """Three quarters for the one, though only spares are left."""
     blue, green = replace(at(1), weight=1.5), replace(at(2), weight=0.5)
-    spare = replace(at(3), health="draining")
-    of = replace(service(blue, green, placed=YOUNG), spares=(spare,))
-    revisions = {"arn:task/1": "blue", "arn:task/2": "green", "arn:task/3": "blue"}
+    spares = tuple(replace(at(n), health="draining") for n in (3, 4, 5))
+    of = replace(service(blue, green, placed=YOUNG), spares=spares)
+    colours = ("blue", "green", "blue", "green", "green")
+    revisions = {f"arn:task/{n}": colour for n, colour in enumerate(colours, 1)}
     of = replace(
         of,
         placements={arn: replace(YOUNG, machine=arn, revision=r) for arn, r in revisions.items()},
