@@ -77,7 +77,8 @@ class Evidence:
     def on(self, subjects: Collection[Subject]) -> list[list[object]]:
         """All of it that is about these: equal where it is the same."""
         every = (self.seen, self.doubted, self.probed, self.untried)
-        return [list(map(each.get, subjects)) if each else [] for each in every]
+        told: list[list[object]] = [list(map(each.get, subjects)) if each else [] for each in every]
+        return [values if any(values) else [] for values in told]
 
 
 @dataclass(frozen=True, slots=True)

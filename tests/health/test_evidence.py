@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.health.assessment import SAMPLES, Assessment, assessed
-from discovery.health.demotion import adjusted
+from discovery.health.demotion import Demotions, adjusted
 from discovery.health.evidence import (
     Evidence,
     Result,
@@ -15,6 +15,7 @@ from discovery.health.evidence import (
     Seen,
     Sign,
     Subject,
+    after_looks,
     seen_after,
     subject_of,
 )
@@ -466,6 +467,39 @@ def test_nobody_is_lost_without_a_word(tasks: list[tuple[int, bool, Result | Non
     assert sorted([*map(str, inside), *outside]) == sorted(of.placements)
     silent = [x for x in found.exclusions if "refuses" not in x.reason]
     assert not silent or any(not e.is_last_resort for e in found.endpoints)
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(1, 6), results, st.booleans(), st.floats(0, 100)), min_size=1, max_size=12
+)
+
+
+@given(STEPS)
+def test_to_judge_on_from_the_last_assessment_is_to_judge_anew(
+    steps: list[tuple[int, Result, bool, float]],
+) -> None:
+    """Whatever is seen or doubted of whom, however time goes by."""
+    young, old = service(at(1), at(2), at(3), placed=YOUNG), service(at(4), at(5), at(6), name="b")
+    read, known, now, last = snapshot(young, old), Evidence(), NOW, Assessment()
+    demotions = Demotions()
+    for number, result, doubted, seconds in steps:
+        now += seconds
+        subject = subject_of(at(number))
+        known = after_looks(known, {subject: (result, "")}, now)
+        known = replace(known, doubted={**known.doubted, subject: now} if doubted else {})
+        last, anew = assessed(read, known, RULES, now, last), assessed(read, known, RULES, now)
+        assert (last.verdicts, last.looks) == (anew.verdicts, anew.looks)
+        assert demotions.applied(read, last.verdicts) == adjusted(read, anew.verdicts)
+
+
+def test_of_what_does_not_differ_nothing_is_judged_again() -> None:
+    """So that news of one service cost what that one does."""
+    one, other = service(at(1), placed=YOUNG), service(at(2), placed=YOUNG, name="api")
+    read = snapshot(one, other)
+    first = assessed(read, Evidence(), RULES, NOW)
+    second = assessed(read, evidence((at(1), "accepted")), RULES, NOW, first)
+    assert second.verdicts.keys() == {other.key}
+    assert second.verdicts[other.key] is first.verdicts[other.key]
 
 
 def test_subjects_are_hashable_and_small() -> None:
