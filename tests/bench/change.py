@@ -29,14 +29,13 @@ from tests.bench.change_cases import JAVA, JAVA_CACHE_S, JAVA_SHORT, TIMING, TRA
 from tests.bench.change_notes import NOTES
 from tests.bench.change_simulated import SIMULATED, simulation_lines
 from tests.bench.results import write_section
+from tests.change.apart import apart, silence, why_not
 from tests.change.callers import Call
 from tests.change.fleet import Fleet
 from tests.change.stage import Timing, staged
 
 TITLE = "Callers while a service changes (`python -m tests.bench.change`)"
 _ISOLATED = "CHANGE_BENCH_ISOLATED"
-_TABLE = "table ip lost { set hosts { type ipv4_addr; }; chain out {"
-_TABLE += " type filter hook output priority 0; ip daddr @hosts drop; }; }"
 Line = dict[str, Any]
 
 
@@ -60,12 +59,12 @@ def main(names: Sequence[str]) -> None:
 def _found(name: str) -> list[Line]:
     if name in SIMULATED:
         return simulation_lines(name)
-    return _isolated(name) if _can_isolate() else played(name, isolated=False)
+    return played(name, isolated=False) if why_not() else _isolated(name)
 
 
 def played(name: str, *, isolated: bool) -> list[Line]:
     """What each caller noticed."""
-    case = cases(_silence if isolated else None)[name]
+    case = cases(silence if isolated else None)[name]
     setting, timing = case.scenario.setting, case.timing
     java = isolated and shutil.which("java") is not None and _by_address(case)
     if isolated:
@@ -118,19 +117,14 @@ def _by_address(case: Case) -> bool:
     return shape is not None and shape.mode == "awsvpc"
 
 
-def _can_isolate() -> bool:
-    return os.geteuid() == 0 and all(map(shutil.which, ("unshare", "ip", "nft", "mount")))
-
-
 def _isolated(name: str) -> list[Line]:
-    """The same in namespaces of its own, whose resolver is the sidecar."""
+    """The same in a network of its own, whose resolver is the sidecar."""
     with tempfile.TemporaryDirectory() as directory:
         resolv_conf = Path(directory) / "resolv.conf"
         resolv_conf.write_text("nameserver 127.0.0.1\noptions timeout:1\n")
-        steps = f'ip link set lo up && mount --bind {resolv_conf} /etc/resolv.conf && exec "$@"'
-        words = ["unshare", "-n", "-m", "sh", "-c", steps, "sh", sys.executable, "-m"]
+        words = [sys.executable, "-m", "tests.bench.change", name]
         done = subprocess.run(
-            [*words, "tests.bench.change", name],
+            apart(words, first=f"mount --bind {resolv_conf} /etc/resolv.conf"),
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, _ISOLATED: "1"},
@@ -139,13 +133,6 @@ def _isolated(name: str) -> list[Line]:
     # A scenario that broke down is none that was seen, and no reason to lose the others.
     lines: list[Line] = json.loads(done.stdout) if done.returncode == 0 else []
     return lines
-
-
-def _silence(addresses: list[str]) -> None:
-    """Drop what is sent to these addresses."""
-    subprocess.run(["nft", _TABLE], check=True)
-    elements = ", ".join(addresses)
-    subprocess.run(["nft", f"add element ip lost hosts {{ {elements} }}"], check=True)
 
 
 def _rows(title: str, lines: Sequence[Line]) -> list[str]:

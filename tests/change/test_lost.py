@@ -1,5 +1,12 @@
 """What vanishes without a word, whose address another has, that ECS hides, or that is gone."""
 
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.change.apart import apart, failed_since, why_not
 from tests.change.fleet import Shape
 from tests.change.judging import Score
 from tests.change.scenarios import Scenario, ended_unseen, reused, zero, zone_lost
@@ -7,6 +14,7 @@ from tests.change.stage import DNS, LISTENER, TRANSPORT, Stage, Timing, staged
 
 TIMING = Timing(slack_s=2.5, timeout_s=5.0)
 PLAIN = Shape()
+NOTHING: dict[str, list[str]] = {TRANSPORT: [], LISTENER: [], DNS: []}
 
 
 def played(scenario: Scenario) -> tuple[Stage, dict[str, Score]]:
@@ -16,20 +24,20 @@ def played(scenario: Scenario) -> tuple[Stage, dict[str, Score]]:
         return stage, stage.scores()
 
 
-def errors(stage: Stage, caller: str, since: str) -> list[str]:
-    """What failed of the requests that began after that moment."""
-    return [a.error for a in stage.since(since, caller) if a.error]
-
-
 def test_a_lost_zone_fails_no_request_that_begins_afterwards() -> None:
-    """By transport and listener; clients of the DNS fail until its tasks have left the answers.
-
-    Who had sent a request before, and may not send it again, waits in vain.
-    """
+    """Its processes stand still, and answer nobody."""
     stage, _ = played(zone_lost(PLAIN, 0.0))
-    assert errors(stage, TRANSPORT, "lost") == []
-    assert errors(stage, LISTENER, "silent") == []
-    assert errors(stage, DNS, "over") == []
+    assert failed_since(stage) == NOTHING
+
+
+def test_a_zone_whose_packets_are_dropped_fails_no_request_that_begins_afterwards() -> None:
+    """Not even a connection is made; in a network of its own."""
+    if (reason := why_not()) is not None:
+        pytest.skip(f"a zone cannot be cut off here: {reason}")
+    words = [sys.executable, "-m", "tests.change.apart"]
+    done = subprocess.run(apart(words), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert json.loads(done.stdout) == NOTHING
 
 
 def test_who_has_an_old_task_s_port_gets_none_of_its_requests() -> None:
