@@ -121,13 +121,15 @@ class Checks:
     def adjusted(self, snapshot: Snapshot, now: float) -> Snapshot:
         """The snapshot as the evidence has it; an adjustment of the catalog."""
         self._read = snapshot
-        self._assess(now)
-        if self._found.looks:
+        found = self._assess(snapshot, now)
+        if found.looks:
             self._wake()
-        return self._demotions.applied(snapshot, self._found.verdicts)
+        return self._demotions.applied(snapshot, found.verdicts)
 
-    def _assess(self, now: float) -> None:
-        self._found = assessed(self._read, self._evidence, self._rules, now, self._found)
+    def _assess(self, snapshot: Snapshot, now: float) -> Assessment:
+        """May be of two threads at a time: each goes on from a whole assessment."""
+        self._found = found = assessed(snapshot, self._evidence, self._rules, now, self._found)
+        return found
 
     def look_first(self, observation: Observation) -> None:
         """Look at tasks that started since the last load, before it is published."""
@@ -243,7 +245,7 @@ class Checks:
         The number of looks. One caller at a time.
         """
         if self._take_doubts():
-            self._assess(self._clock())
+            self._assess(self._read, self._clock())
         now = self._clock()
         due = [look for look in self._found.looks if look.at <= now]
         urgent = [look.subject for look in due if look.is_urgent]
@@ -252,7 +254,7 @@ class Checks:
         if subjects and self._look(subjects):
             self._tell()
         elif subjects:
-            self._assess(self._clock())
+            self._assess(self._read, self._clock())
         return len(subjects)
 
     def _take_doubts(self) -> bool:

@@ -59,8 +59,11 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A service's cases and verdicts, and what they were made from: of the same until `until` they
-    need not be made again. `told` is the evidence on each of its `subjects`."""
+    """A service's cases and verdicts, and what they were made from.
+
+    Of the same they need not be made again until `until`. `told` is the evidence on each of its
+    `subjects`; `verdicts` are missing where they depend on others or on the time.
+    """
 
     service: Service
     read: _Read
