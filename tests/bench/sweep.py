@@ -1,12 +1,13 @@
 """What a sweep of a cluster costs in CPU: ours, and the same calls through plain boto3 paginators.
 
 Run as `python -m tests.bench.sweep [--write]`. The local ECS runs in a process of its own; CPU
-seconds are those of this process, all threads, and medians. Services have ten tasks each, in
-bridge mode.
+seconds are those of this process, all threads, and medians. Garbage is collected as in a sidecar,
+for both. Services have ten tasks each, in bridge mode.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import subprocess
@@ -18,16 +19,28 @@ from typing import Any
 
 import boto3
 
+from discovery.ecs.calls import CLUSTER_RESOURCES, Call
+from discovery.ecs.clients import Access, Clients, answer_of
 from discovery.ecs.source import EcsSource
+from discovery.events import Refreshed
 from discovery.local.server import LocalECS
 from discovery.settings import Settings
+from discovery.sidecar.garbage import Garbage
 from discovery.written import ClusterSettings
 from tests.bench.results import write_section
 
 SIZES = (1_000, 10_000)
-SHARE = 10.0  # the widest: what waits for its share costs no CPU
-ROUNDS = 3
-ALL_S, TURN_S = 30.0, 10.0  # after so long all tasks are described again, or a third of them
+SHARE = 100.0  # what waits for its share costs no CPU, but time
+ROUNDS = 5
+GOAL = 5.0
+# After so long services and instances are read again, all tasks are described, or a third of them.
+MINUTE_S, ALL_S, TURN_S = 61.0, 30.0, 10.0
+GROWN_S = 180.0  # after which tasks are not young any more
+FIRST = "first read"
+MINUTE = "once a minute: tasks, services, instances"
+ALL = "all tasks"
+ALONE = "all tasks, the calls alone: what they tell is not looked at"
+THIRD = "all tasks listed, a third described"
 
 Sweep = Callable[[], object]
 
@@ -38,40 +51,41 @@ def main() -> None:
     for tasks in SIZES:
         with _local(tasks):
             rows[tasks] = _measured()
-    head = (
-        f"CPU seconds of the whole sweep, medians of {ROUNDS}; cold: with services, instances and "
-        "machines; steady: tasks only, all of them or, in turns, a third."
-    )
+    head = f"CPU seconds, medians of {ROUNDS}; one process, garbage collected as in a sidecar."
     lines = [
         head,
+        f"Goal: at most 1/{GOAL:.0f} of plain boto3's, and no more than 1.15 times as much a task",
+        "at 10,000 tasks.",
         "",
-        "| sweep | 1,000 tasks | 10,000 tasks | ×  |",
-        "|---|---|---|---|",
+        "| what is read | boto3, 1,000 tasks | ours | | 10,000 tasks | ours | | growth | goal |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for title in rows[SIZES[0]]:
-        small, large = (rows[size][title] for size in SIZES)
-        lines.append(f"| {title} | {small:.3f} | {large:.3f} | {large / small:.1f} |")
-    large_rows = rows[SIZES[-1]]
-    for state in ("cold", "steady"):
-        ratio = large_rows[f"{state}, plain boto3"] / large_rows[f"{state}, ours"]
-        lines.append("")
-        lines.append(f"{state.capitalize()} at 10,000 tasks: {ratio:.1f} times less than boto3.")
+    small, large = (rows[size] for size in SIZES)
+    for title, (plain, ours) in large.items():
+        before, own = small[title]
+        growth = ours / own
+        holds = plain / ours >= GOAL and growth <= 1.15 * SIZES[-1] / SIZES[0]
+        lines.append(
+            f"| {title} | {before:.3f} | {own:.3f} | 1/{before / own:.1f}"
+            f" | {plain:.3f} | {ours:.3f} | 1/{plain / ours:.1f}"
+            f" | × {growth:.1f} | {'holds' if holds else 'missed'} |"
+        )
     print("\n".join(lines))
     if "--write" in sys.argv:
         write_section("CPU of a sweep", lines)
 
 
-def serve(tasks: int) -> None:
+def serve(tasks: int, mode: str) -> None:
     """Be the local ECS until standard input ends."""
     with LocalECS("127.0.0.1:0", throttle=False) as ecs:
-        ecs.populate("prod", services=tasks // 10, tasks=tasks, instances=tasks // 20)
+        ecs.populate("prod", services=tasks // 10, tasks=tasks, instances=tasks // 20, mode=mode)
         print(ecs.url, flush=True)
         sys.stdin.read()
 
 
 @contextmanager
-def _local(tasks: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "tests.bench.sweep", str(tasks)]
+def _local(tasks: int, mode: str = "bridge") -> Iterator[None]:
+    command = [sys.executable, "-m", "tests.bench.sweep", str(tasks), mode]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -89,31 +103,73 @@ def _local(tasks: int) -> Iterator[None]:
             child.wait()
 
 
-def _measured() -> dict[str, float]:
-    ecs, ec2 = boto3.client("ecs"), boto3.client("ec2")
-    found = {
-        "cold, plain boto3": _cpu_s(lambda: _plain(ecs, ec2)),
-        "steady, plain boto3": _cpu_s(lambda: _plain_tasks(ecs)),
-    }
-    settings = Settings(clusters=(ClusterSettings("prod"),), share=SHARE)
-    cold = []
-    for _ in range(ROUNDS):
-        with closing(EcsSource(settings)) as source:
-            cold.append(_cpu_s(lambda opened=source: opened.load(None), rounds=1))  # type: ignore[misc]
+def _measured() -> dict[str, tuple[float, float]]:
+    """What plain boto3 takes for each kind of sweep, and what we take."""
+    garbage = Garbage()
+    garbage.start()
+    try:
+        ecs, ec2 = boto3.client("ecs"), boto3.client("ec2")
+        plain = {
+            FIRST: _cpu_s(lambda: _plain(ecs, ec2)),
+            MINUTE: _cpu_s(lambda: _plain(ecs, None)),
+            ALL: _cpu_s(lambda: _plain_tasks(ecs)),
+            ALONE: _cpu_s(lambda: _plain_tasks(ecs)),
+            THIRD: _cpu_s(lambda: _plain_tasks(ecs, 1 / 3)),
+        }
+        ours = {FIRST: statistics.median(_first() for _ in range(ROUNDS)), ALONE: _alone()}
+        gc.collect()
+        ours |= _steady(garbage)
+    finally:
+        garbage.close()
+    return {title: (plain[title], ours[title]) for title in plain}
+
+
+def _first() -> float:
+    with closing(EcsSource(_settings())) as source:
+        return _cpu_s(lambda: source.load(None), rounds=1)
+
+
+def _alone() -> float:
+    """Our clients' calls for all tasks, one after the other."""
+    clients = Clients(os.environ)
+    with closing(clients):
+        client = clients.client("ecs", Access())
+
+        def said(operation: str, **parameters: Any) -> Any:
+            given = {"cluster": "prod", **parameters}
+            return answer_of(client, Call(operation, given, "measure", CLUSTER_RESOURCES))
+
+        def sweep() -> None:
+            page = said("ListTasks", maxResults=100)
+            arns = list(page["taskArns"])
+            while "nextToken" in page:
+                page = said("ListTasks", maxResults=100, nextToken=page["nextToken"])
+                arns += page["taskArns"]
+            for start in range(0, len(arns), 100):
+                said("DescribeTasks", tasks=arns[start : start + 100], include=["TAGS"])
+
+        return _cpu_s(sweep)
+
+
+def _steady(garbage: Garbage) -> dict[str, float]:
     now = time.time()
-    with closing(EcsSource(settings, clock=lambda: now)) as source:
+    times: dict[str, list[float]] = {}
+    with closing(EcsSource(_settings(), clock=lambda: now)) as source:
         source.load(None)
         while source.load_pending().pending:
-            pass
+            time.sleep(0.2)  # as what is not known yet is asked for now and then
+        garbage(Refreshed("prod", 0, 0, 0, 0.0))
+        now += GROWN_S
         source.load(None)
-        for title, interval_s in (("steady, ours", ALL_S), ("steady in turns, ours", TURN_S)):
-            steady = []
-            for _ in range(ROUNDS):
-                now += interval_s
-                steady.append(_cpu_s(lambda: source.load(None), rounds=1))
-            found[title] = statistics.median(steady)
-    found["cold, ours"] = statistics.median(cold)
-    return found
+        for _ in range(ROUNDS):
+            for title, after_s in ((MINUTE, MINUTE_S), (ALL, ALL_S), (THIRD, TURN_S)):
+                now += after_s
+                times.setdefault(title, []).append(_cpu_s(lambda: source.load(None), rounds=1))
+    return {title: statistics.median(each) for title, each in times.items()}
+
+
+def _settings() -> Settings:
+    return Settings(clusters=(ClusterSettings("prod"),), share=SHARE)
 
 
 def _cpu_s(sweep: Sweep, rounds: int = ROUNDS) -> float:
@@ -125,12 +181,12 @@ def _cpu_s(sweep: Sweep, rounds: int = ROUNDS) -> float:
     return statistics.median(times)
 
 
-def _plain_tasks(ecs: Any) -> list[str]:
-    """All tasks; returns the container instances that they are on."""
+def _plain_tasks(ecs: Any, part: float = 1.0) -> list[str]:
+    """All tasks, or a part of them described; the container instances that they are on."""
     pages = ecs.get_paginator("list_tasks").paginate(cluster="prod")
     arns = [arn for page in pages for arn in page["taskArns"]]
     instances: dict[str, None] = {}
-    for start in range(0, len(arns), 100):
+    for start in range(0, int(len(arns) * part), 100):
         chunk = arns[start : start + 100]
         answer = ecs.describe_tasks(cluster="prod", tasks=chunk, include=["TAGS"])
         instances.update(dict.fromkeys(t["containerInstanceArn"] for t in answer["tasks"]))
@@ -138,7 +194,7 @@ def _plain_tasks(ecs: Any) -> list[str]:
 
 
 def _plain(ecs: Any, ec2: Any) -> None:
-    """All that a first read of ours asks for."""
+    """All that a first read of ours asks for; without a client of EC2, what a later one does."""
     on = _plain_tasks(ecs)
     pages = ecs.get_paginator("list_services").paginate(
         cluster="prod", PaginationConfig={"PageSize": 100}
@@ -153,13 +209,13 @@ def _plain(ecs: Any, ec2: Any) -> None:
             cluster="prod", containerInstances=on[start : start + 100]
         )
         machines += [each["ec2InstanceId"] for each in answer["containerInstances"]]
-    for start in range(0, len(machines), 200):
+    for start in range(0, len(machines) if ec2 is not None else 0, 200):
         chosen = [{"Name": "instance-id", "Values": machines[start : start + 200]}]
         ec2.describe_instances(Filters=chosen)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] and sys.argv[1].isdecimal():
-        serve(int(sys.argv[1]))
+        serve(int(sys.argv[1]), sys.argv[2])
     else:
         main()
