@@ -7,6 +7,7 @@ reason, too: with a thousand names in use, waiting for memory is most of what an
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice, repeat
 from typing import TypeVar
 
@@ -38,7 +39,10 @@ class Packed:
     much memory is kept.
     """
 
-    __slots__ = ("_bodies", "_kept", "_orders", "_records", "answer", "counts", "octets", "size")
+    __slots__ = (
+        *("_bodies", "_kept", "_new_orders", "_orders", "_records", "answer", "counts", "octets"),
+        "size",
+    )
 
     def __init__(
         self, answer: Answer, name: bytes, room: int, ordering: Ordering, chance: Chance
@@ -48,7 +52,8 @@ class Packed:
         body_size = _OVERHEAD + min(room, _octets_of(answer))
         self._kept = _kept(size, body_size) if ordering != "stable" else 1
         weights = [answer.weights.get(data, 1.0) for data in answer.data]
-        self._orders = orders(ordering, weights, chance)
+        self._new_orders = partial(orders, ordering, weights, chance)
+        self._orders = self._new_orders()
         self._records: Callable[[Order], bytes] | None = None
         self.counts: tuple[int, int, int] | None = None
         self.size = 0
@@ -79,13 +84,14 @@ class Packed:
     def replies(self, before: bytes, behind: bytes) -> tuple[Iterator[bytes], int]:
         """Whole replies without end, with what stands before and behind the records.
 
-        And how many octets of memory they take. Only where there are `counts`.
+        And how many octets of memory they take. Only where there are `counts`. Their orders are
+        their own: of what is asked for in turns each would get some of shared ones only.
         """
         pack = self._records
         assert pack is not None, "there is no body that all replies have"
         size = len(self.answer.data)
         replies = _in_turns(
-            lambda order: before + pack(order) + behind, self._orders, self._kept, size
+            lambda order: before + pack(order) + behind, self._new_orders(), self._kept, size
         )
         own = len(before) + len(behind) + _OVERHEAD
         return replies, self._kept * (own + _octets_of(self.answer))
@@ -167,8 +173,7 @@ class _Whole:
         self.counts = len(answer.data), 0, len(additional)
         self.octets = sum(map(len, self._records)) + sum(2 + len(tail) for tail in additional)
         self.size = self._start + self.octets
-        can = answer.type not in (wire.NS, wire.SOA, wire.PTR)
-        self.fits = can and self.size <= min(room, _FAR)
+        self.fits = not wire.is_compressed(answer.type) and self.size <= min(room, _FAR)
 
     def records(self, order: Order) -> bytes:
         """All records in this order; the addresses in the order of their targets."""

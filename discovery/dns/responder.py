@@ -152,7 +152,9 @@ class Responder:
             return Outside(query, options, room)
         opt = _opt(query.edns, packed.answer, options)
         self._learn(packet[2:], query, packed, opt, options)
-        return self._message(query, packed, opt)
+        # Replies at hand have orders of their own, so the first of them counts, too.
+        known = self.shortcuts.reply(packet[2:], str, client)
+        return packet[:2] + known if known else self._message(query, packed, opt)
 
     def _unlearned(
         self,
@@ -223,7 +225,7 @@ class Responder:
             room -= _extended_size(answer) if query.edns else 0
             packed = Packed(answer, query.name, room, self._ordering, self._chance)
             key = whole if 0 < packed.size <= room - _MOST_EXTENDED else exact
-            if answer.data:
+            if answer.data and not wire.is_compressed(answer.type):  # else the name is in them
                 self._by_records[records] = packed
         self._remember(key, packed)
         return packed

@@ -306,6 +306,11 @@ class Writer:
             at += 1 + name[at]
 
 
+def is_compressed(kind: int) -> bool:
+    """Whether names within such records may point to others, as that of the question."""
+    return kind in _NAMES_IN and _NAMES_IN[kind][2]
+
+
 def name_of(*labels: bytes) -> bytes:
     """The wire form of a name, in lower case."""
     return b"".join(bytes((len(label),)) + label for label in labels).lower() + b"\0"

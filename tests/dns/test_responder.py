@@ -16,7 +16,8 @@ from discovery.dns.cookies import Cookies
 from discovery.dns.orders import Ordering
 from discovery.dns.packing import Packed
 from discovery.dns.responder import Identity, Responder
-from discovery.model import Cluster, Snapshot
+from discovery.dns.zone import Apex
+from discovery.model import Cluster, Service, Snapshot
 from tests.dns.test_wire import FORMERRS
 from tests.dns.world import (
     APEX,
@@ -24,6 +25,7 @@ from tests.dns.world import (
     ORDERS,
     PAY,
     SNAPSHOT,
+    endpoint,
     many,
     opt,
     packet,
@@ -93,6 +95,21 @@ def test_every_record_comes_first_equally_often(octets: bytes) -> None:
     assert set(firsts.values()) == {10}
 
 
+@pytest.mark.parametrize("size", [3, 5, 10])
+def test_names_and_forms_that_are_asked_for_in_turns_have_each_their_own_turn(size: int) -> None:
+    """Services on the same hosts, with and without EDNS: each record comes first equally often."""
+    names = ("one", "two", "six")
+    known = snapshot(*(many(size, name) for name in names))
+    responder, firsts = made(), Counter[tuple[str, int, str]]()
+    for _ in range(3 * size):
+        for name in names:
+            for form, extra in enumerate(((), (opt(),))):
+                message = ask(responder, packet(question(f"{name}.ecs.internal"), *extra), known)
+                firsts[name, form, first(message)] += 1
+    assert len(firsts) == size * len(names) * 2
+    assert set(firsts.values()) == {3}
+
+
 def test_rotation_starts_anywhere() -> None:
     """So that many servers, and one after each change, do not all begin with the same endpoint."""
     starts = {first(ask(made(seed=seed), PLAIN)) for seed in range(20)}
@@ -149,11 +166,11 @@ def test_a_clock_that_is_set_back_makes_no_failure_last() -> None:
 
 
 def test_a_read_that_changes_nothing_does_not_begin_the_rotation_anew() -> None:
-    """Records take turns across reads, as each answer is packed once for as long as it is true."""
+    """Records take turns across reads, for as long as a reply is at hand."""
     responder = made()
     turns = []
     for n in range(9):
-        now = NOW + 20 * n
+        now = NOW + 3 * n
         turns.append(first(ask(responder, PLAIN, snapshot(read_at=now), now)))
     assert all(len(set(turns[n : n + 3])) == 3 for n in (0, 3, 6))
 
@@ -182,6 +199,16 @@ def test_names_with_the_records_of_another_share_what_was_packed(kind: int, stre
         assert bool(message.flags & dns.flags.TC) == (not stream)
     firsts = {first(dns.message.from_wire(r, one_rr_per_rrset=True)) for r in replies}
     assert len(firsts) >= 15  # they take turns; of long answers few orders are kept at a time
+
+
+def test_a_name_server_is_called_alike_in_all_zones() -> None:
+    """What points into the question is not shared with a question that is as long."""
+    apex = Apex((b"discovery", b"example", b"com"), 5, 2)
+    responder = Responder(apex, Identity(), Cookies(bytes(16)), Random(1).randrange)
+    known = snapshot(Service("one", "prod", endpoints=(endpoint("1", "10.0.0.1", 80),)))
+    for name in ("discovery.example.com", "1.0.0.10.in-addr.arpa"):
+        answer = ask(responder, packet(question(name, wire.NS)), known).answer
+        assert str(answer[0][0]) == "ns.dns.discovery.example.com."
 
 
 def test_random_names_do_not_fill_the_memory() -> None:
