@@ -230,8 +230,12 @@ class RedisSource:
     def _distrust(self, known: Told) -> NoReturn:
         """The store has forgotten what is known: believe nothing of it before a new epoch."""
         self._forget()
-        self._store.fence(known.snapshot.epoch)
-        raise SourceUnreachable("the store has lost what was published: waiting for a new epoch")
+        why = "the store has lost what was published: waiting for a new epoch"
+        try:
+            self._store.fence(known.snapshot.epoch)
+        except SourceError as error:  # a user that may only follow, say
+            raise SourceUnreachable(f"{why}, and it cannot be fenced: {error}") from error
+        raise SourceUnreachable(why)
 
     def _forget(self) -> None:
         self._told, self._stamp = None, ""

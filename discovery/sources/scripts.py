@@ -28,12 +28,15 @@ def keys(name: str) -> tuple[str, str, str, str]:
     return f"{prefix}lease", f"{prefix}epoch", f"{prefix}snapshot", f"{prefix}changed"
 
 
+# An epoch is the time of its taking, in seconds of the store's clock, or more: so it is over all
+# that were given before, though store and taker have forgotten them.
 TAKE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local least = math.max(tonumber(ARGV[2]), tonumber(redis.call('HGET', KEYS[3], 'epoch') or '0'))
+local known = math.max(tonumber(ARGV[2]), tonumber(redis.call('HGET', KEYS[3], 'epoch') or '0'))
+local least = math.max(known + 1, tonumber(redis.call('TIME')[1]))
 local epoch = redis.call('INCR', KEYS[2])
-if epoch <= least then
-  epoch = least + 1
+if epoch < least then
+  epoch = least
   redis.call('SET', KEYS[2], string.format('%d', epoch))
 end
 redis.call('SET', KEYS[1], string.format('%d', epoch) .. ' ' .. ARGV[1], 'NX', 'PX', ARGV[3])

@@ -198,6 +198,29 @@ def test_a_follower_that_may_not_hold_the_lease_goes_on_following(
     assert any("cannot have the lease" in said for said in fleet.said)
 
 
+def test_who_only_follows_believes_a_holder_that_knows_nothing_of_before(
+    server: Server, fleet: Fleet
+) -> None:
+    """The store was emptied, and nobody who may write to it remembers the epochs of before."""
+    permitted(server, "follower", FOLLOWER)
+    at = Where("127.0.0.1", server.port, user="follower", password=Secret("pw"))
+    first, follower = fleet.member(), fleet.member(at=at)
+    for host in range(2, 9):  # so that its sequence is greater than the next holder's
+        fleet.runs(service("web", host))
+        first.load(None)
+    assert hosts(follower.load(None)) == ["10.0.0.8"]
+    first.close()
+    before = int(fleet.client.get(fleet.key("epoch")))
+    fleet.client.flushall()
+    with pytest.raises(SourceUnreachable, match=r"has lost .* cannot be fenced: .* can't run"):
+        follower.load(None)
+    until(lambda: fleet.client.time()[0] > before, "another second of the store's clock")
+    fleet.runs(service("web", 9))
+    new = fleet.member()
+    new.load(None)
+    assert hosts(follower.load(None)) == ["10.0.0.9"]
+
+
 def test_a_wrong_password_is_told_apart_from_an_outage(server: Server, fleet: Fleet) -> None:
     """With the fix, and without the password."""
     at = Where("127.0.0.1", server.port, user="nobody", password=Secret("secret"))
