@@ -113,9 +113,7 @@ class Changes:
             try:
                 self._round()
                 failures = 0
-            except SourceError as error:
-                why = f"events are not heard, so clusters are polled: {error}"
-                self._say(error.code, why, FAILED_AGAIN_S)
+            except SourceError:  # it was said
                 failures += 1
             except Exception:  # a mistake of ours must not end the listening
                 _log.exception("a round of the events' queue failed")
@@ -127,7 +125,7 @@ class Changes:
         """Receive what is there, have it taken in, delete it."""
         batch = self._received(WAIT_S)
         messages = list(batch)
-        with suppress(SourceError):  # what has come is taken in; the next round says it
+        with suppress(SourceError):  # it was said, and what has come is taken in
             while len(batch) == BATCH and len(messages) < ROUND:
                 batch = self._received(0)
                 messages += batch
@@ -181,6 +179,7 @@ class Changes:
         answer = self._call(
             "ReceiveMessage",
             "hear of changes",
+            "events are not heard, so clusters are polled",
             MaxNumberOfMessages=BATCH,
             WaitTimeSeconds=wait_s,
         )
@@ -194,13 +193,26 @@ class Changes:
                 {"Id": str(number), "ReceiptHandle": handle}
                 for number, handle in enumerate(handles[start : start + BATCH])
             ]
-            self._call("DeleteMessageBatch", "delete what was taken in", Entries=entries)
+            self._call(
+                "DeleteMessageBatch",
+                "delete what was taken in",
+                "events are heard, but stay in their queue and come again",
+                Entries=entries,
+            )
 
-    def _call(self, operation: str, reason: str, **parameters: Any) -> Document:
-        """Raises `SourceError`. Calls of the queue have no quota to share with anybody's."""
-        if self._url is None:
-            self._url = self._found()
-        return self._answer(Call(operation, {"QueueUrl": self._url, **parameters}, reason, QUEUES))
+    def _call(self, operation: str, reason: str, without: str, **parameters: Any) -> Document:
+        """Raises `SourceError`, having said what happens `without` the answer.
+
+        Calls of the queue have no quota to share with anybody's.
+        """
+        try:
+            if self._url is None:
+                self._url = self._found()
+            full = {"QueueUrl": self._url, **parameters}
+            return self._answer(Call(operation, full, reason, QUEUES))
+        except SourceError as error:
+            self._say(f"{operation} {error.code}", f"{without}: {error}", FAILED_AGAIN_S)
+            raise
 
     def _found(self) -> str:
         reason = "find the queue of events"

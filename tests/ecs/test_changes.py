@@ -244,6 +244,18 @@ class TestTrouble:
         assert len(told.notices) == 1
         assert "sqs:ReceiveMessage" in told.notices[0]
 
+    def test_messages_that_may_not_be_deleted_are_heard_all_the_same(
+        self, stage: Stage, resolver: Resolver, told: Told
+    ) -> None:
+        """What is said is that they come again, once."""
+        with stage.local.faults.deny("sqs:DeleteMessage"):
+            stage.run(1)
+            until(lambda: running(resolver) == 1, "an endpoint")
+            until(lambda: stage.local.calls["DeleteMessageBatch"] > 1, "a second try")
+        (said,) = told.notices
+        assert said.startswith("events are heard, but stay in their queue and come again")
+        assert "sqs:DeleteMessage" in said
+
     def test_what_is_not_taken_in_comes_again(self, stage: Stage) -> None:
         """A source that nobody loads from any more deletes nothing."""
         with closing(EcsSource(settings())) as source:
