@@ -380,5 +380,5 @@ def _reading(cluster: Cluster, services: Iterable[Service]) -> ClusterReading:
         error=SourceError(unread) if unread else None,
         explained=True,
         heard=cluster.heard,
-        observed_at=cluster.observed_at,
+        observed_at=cluster.observed_at or 0.0,  # older than any where there is none
     )

@@ -24,7 +24,8 @@ def not_older(known: Snapshot, reading: ClusterReading, now: float) -> ClusterRe
     """The reading, with what it says of services left out that is older than what is known.
 
     They count as unread, and stay as they are. A list of services that is older tells of nothing
-    that it is gone, and of nothing that it is there. Who read by itself says no time of a list.
+    that it is gone, and what was not read later either, of nothing that it is there. Who read by
+    itself says no time of a list.
     """
     if reading.observed_at is None:
         return reading
@@ -33,8 +34,10 @@ def not_older(known: Snapshot, reading: ClusterReading, now: float) -> ClusterRe
     is_old_list = is_before(reading.observed_at, listed_at, now)
 
     def is_old(service: Service) -> bool:
-        since = known.read_at.get(service.key)
-        return is_old_list if since is None else is_before(service.observed_at or now, since, now)
+        at, since = service.observed_at or now, known.read_at.get(service.key)
+        if since is None:
+            return is_old_list and is_before(at, listed_at, now)
+        return is_before(at, since, now)
 
     old = frozenset(service.name for service in reading.services if is_old(service))
     if not old and not is_old_list:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from discovery.catalog.merging import merged
 from discovery.catalog.order import SLACK_S
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
+from discovery.snapshots import observed
 from tests.made import NOW, service
 
 EMPTY = Snapshot(epoch=1, clusters=(Cluster("demo"), Cluster("prod")))
@@ -19,11 +20,11 @@ def read(name: str, at: float, *numbers: int, cluster: str = "demo") -> Service:
 
 
 def said(
-    *services: Service, listed_at: float, now: float, label: str = "demo", complete: bool = True
+    *services: Service, listed_at: float | None, now: float, label: str = "demo"
 ) -> Observation:
     """What a publisher knew of a cluster, whose list it read at `listed_at`, as of `now`."""
-    one = ClusterReading(label, services, complete, explained=True, observed_at=listed_at)
-    return Observation(now, (one,))
+    keys = {s.key: s for s in services}
+    return observed(Snapshot(1, 1, now, (Cluster(label, listed_at),), keys))
 
 
 def hosts(snapshot: Snapshot) -> dict[str, list[str]]:
@@ -50,6 +51,28 @@ def test_an_earlier_list_takes_nothing_away_and_brings_nothing_back() -> None:
     after = merged(KNOWN, other)
     assert hosts(after) == {"web.demo": ["10.0.0.11"], "api.demo": ["10.0.0.2"]}
     assert after.clusters[0].observed_at == NOW
+
+
+def test_a_service_read_earlier_stays_where_no_list_was_ever_read() -> None:
+    """Two publishers that may list nothing know each service by name, one of them later."""
+    known = merged(EMPTY, said(*KNOWN_SERVICES, listed_at=None, now=NOW))
+    other = (read("web", NOW - 50, 11), read("api", NOW + 9, 12), read("new", NOW - 50, 3))
+    after = merged(known, said(*other, listed_at=None, now=NOW + 9))
+    assert hosts(after) == {
+        "web.demo": ["10.0.0.1"],
+        "api.demo": ["10.0.0.12"],
+        "new.demo": ["10.0.0.3"],
+    }
+
+
+def test_a_list_outlives_the_words_of_who_has_none() -> None:
+    """What it read before the list, and is not in the list, was gone; what it read later is new."""
+    other = said(read("old", NOW - 50, 3), read("new", NOW + 9, 4), listed_at=None, now=NOW + 9)
+    assert hosts(merged(KNOWN, other)) == {
+        "web.demo": ["10.0.0.1"],
+        "api.demo": ["10.0.0.2"],
+        "new.demo": ["10.0.0.4"],
+    }
 
 
 def test_a_later_list_does_both() -> None:
@@ -82,26 +105,28 @@ def test_what_is_in_a_list_of_now_is_there_however_old_its_read() -> None:
 
 
 CLUSTERS = ("demo", "prod")
-TIMES = st.dictionaries(st.sampled_from(CLUSTERS), st.integers(0, 20), min_size=1)
+Words = dict[str, tuple[int, bool]]
+READS = st.tuples(st.integers(0, 20), st.booleans())  # when, and whether of a list
+TIMES = st.dictionaries(st.sampled_from(CLUSTERS), READS, min_size=1)
 
 
 @given(st.lists(st.tuples(TIMES, st.integers(0, 20)), max_size=8))
-def test_whoever_speaks_no_service_goes_back(words: list[tuple[dict[str, int], int]]) -> None:
+def test_whoever_speaks_no_service_goes_back(words: list[tuple[Words, int]]) -> None:
     """Each publisher has read each cluster at some time, some more lately than others.
 
     `web` says when it was read by the number of its endpoint.
     """
     known, now = EMPTY, NOW
     for times, later in words:
-        now = max(now, NOW + 10 * (max(times.values()) + later))
+        now = max(now, NOW + 10 * (max(at for at, _ in times.values()) + later))
         readings = tuple(
             said(
                 read("web", NOW + 10 * at, at, cluster=label),
-                listed_at=NOW + 10 * at,
+                listed_at=NOW + 10 * at if is_listed else None,
                 now=now,
                 label=label,
             ).clusters[0]
-            for label, at in times.items()
+            for label, (at, is_listed) in times.items()
         )
         after = merged(known, Observation(now, readings, labels=CLUSTERS))
         for key, at in after.read_at.items():
