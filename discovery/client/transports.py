@@ -10,10 +10,7 @@ Rule 5: an answer that is not handed on is closed, whatever happens.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,7 +19,6 @@ import httpx
 
 from discovery.balancing.pool import Flight, Pool
 from discovery.client.attempts import (
-    Answered,
     Attempting,
     Hedge,
     Pause,
@@ -34,62 +30,14 @@ from discovery.client.attempts import (
     Tried,
     attempts,
 )
+from discovery.client.calls import Call, Use
 from discovery.client.inners import Inners
-from discovery.client.kits import CONNECT_S, Kit, Left, answered, kit_of
+from discovery.client.kits import CONNECT_S, Kit, kit_of
 from discovery.client.pace import Hedging, Pace
 from discovery.client.resolver import Resolver
 from discovery.client.telling import telling
 from discovery.client.urls import name_in
-from discovery.errors import AttemptsFailed, DiscoveryError
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Use:
-    """What a transport keeps for the clients of one module; `lost` are bodies to close."""
-
-    kit: Kit
-    inners: Inners
-    plain: Any
-    lost: deque[Any] = field(default_factory=deque)
-
-    def unused(self, pool: Pool) -> list[Any]:
-        """What is to be closed before the next request: lost bodies, and transports."""
-        bodies: list[Any] = []
-        with suppress(IndexError):  # another thread may have been faster
-            while self.lost:
-                bodies.append(self.lost.popleft())
-        return bodies + self.inners.unused(pool)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Call:
-    """One request, and what it is sent with. `left` gives the seconds until its deadline."""
-
-    use: _Use
-    request: Any
-    left: Left | None
-    connect_s: float
-    clock: Callable[[], float]
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its deadline has passed."""
-        return self.left is not None and self.left() <= 0
-
-    def aimed(self, flight: Flight) -> tuple[Any, Any]:
-        """The endpoint's transport, and the request as it goes there."""
-        kit, member = self.use.kit, flight.member
-        inner = self.use.inners.of(member, kit.server_name(self.request))
-        return inner, kit.aimed(self.request, member.endpoint, self.connect_s, self.left)
-
-    def said(self, aimed: Any, response: Any) -> Answered:
-        """What the headers of its answer say."""
-        self.use.kit.arrived(aimed)
-        return answered(response, self.clock())
-
-    def raised(self, error: DiscoveryError) -> Exception:
-        """Our error as the client's own."""
-        return self.use.kit.raised(error, self.request, self.is_late)
+from discovery.errors import DiscoveryError
 
 
 class _Transport:
@@ -113,13 +61,13 @@ class _Transport:
         self._make_inner = inner
         self._plain = plain
         self._clock = clock
-        self._uses: dict[Kit, _Use] = {}
+        self._uses: dict[Kit, Use] = {}
 
     def _name(self, url: Any) -> str | None:
         resolver = self._resolver
         return name_in(url.host, url.port, resolver.snapshot.labels, resolver.zone)
 
-    def _use(self, request: Any, make: Callable[[Kit], _Use]) -> _Use:
+    def _use(self, request: Any, make: Callable[[Kit], Use]) -> Use:
         """What there is for clients of the request's module; threads that come first share it."""
         kit = kit_of(request)
         return self._uses.get(kit) or self._uses.setdefault(kit, make(kit))
@@ -131,13 +79,13 @@ class _Transport:
         inners = [inner for use in uses for inner in use.inners.all()]
         return inners + [plain for plain in plains.values() if plain is not None]
 
-    def _call(self, use: _Use, request: Any) -> tuple[_Call, float | None]:
+    def _call(self, use: Use, request: Any) -> tuple[Call, float | None]:
         """The call, and its deadline by the resolver's clock."""
         deadline_s = request.extensions.get("deadline_s", self._deadline_s)
         now = self._resolver.monotonic
         ends_at = None if deadline_s is None else now() + deadline_s
         left = None if ends_at is None else lambda: ends_at - now()
-        return _Call(use, request, left, self._connect_s, self._clock), ends_at
+        return Call(use, request, left, self._connect_s, self._clock), ends_at
 
 
 class DiscoveryTransport(_Transport, httpx.BaseTransport):
@@ -175,10 +123,10 @@ class DiscoveryTransport(_Transport, httpx.BaseTransport):
         """Close all connections."""
         _close_all(self._all())
 
-    def _made(self, kit: Kit) -> _Use:
-        return _Use(kit, Inners(self._make_inner or kit.inner), self._plain or kit.plain())
+    def _made(self, kit: Kit) -> Use:
+        return Use(kit, Inners(self._make_inner or kit.inner), self._plain or kit.plain())
 
-    def _drive(self, flow: Attempting, call: _Call) -> Any:
+    def _drive(self, flow: Attempting, call: Call) -> Any:
         got: Any = None
         flight: Flight | None = None
         reply: Reply = None
@@ -198,7 +146,7 @@ class DiscoveryTransport(_Transport, httpx.BaseTransport):
                 except call.use.kit.transport_error as error:
                     got, reply = error, call.use.kit.failed(error)
             assert flight is not None
-            _raise_final(got, step, call)
+            call.raise_failure(got, step)
             left = partial(_close_left, call.use.inners, flight)
             got.stream = call.use.kit.stream(got.stream, flight, left, call.use.lost)
             return got
@@ -250,16 +198,16 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
         await self._closed(self._all())
         await asyncio.gather(*self._closings)
 
-    def _made(self, kit: Kit) -> _Use:
+    def _made(self, kit: Kit) -> Use:
         plain = self._plain or kit.async_plain()
-        return _Use(kit, Inners(self._make_inner or kit.async_inner), plain)
+        return Use(kit, Inners(self._make_inner or kit.async_inner), plain)
 
     def _pace(self, pool: Pool) -> Pace | None:
         if self._hedging is None:
             return None
         return self._paces.get(pool) or self._paces.setdefault(pool, Pace(self._hedging))
 
-    async def _drive(self, flow: Attempting, call: _Call) -> Any:
+    async def _drive(self, flow: Attempting, call: Call) -> Any:
         got: Any = None
         flight: Flight | None = None
         reply: Reply = None
@@ -278,7 +226,7 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
                     reply, got = await self._raced(flight, step.hedge, call)
                     flight = reply.results[-1][0]
             assert flight is not None
-            _raise_final(got, step, call)
+            call.raise_failure(got, step)
             left = partial(self._close_left, call.use.inners, flight)
             got.stream = call.use.kit.async_stream(got.stream, flight, left, call.use.lost)
             return got
@@ -290,7 +238,7 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
         finally:
             flow.close()
 
-    async def _sent(self, flight: Flight, call: _Call) -> tuple[Result, Any]:
+    async def _sent(self, flight: Flight, call: Call) -> tuple[Result, Any]:
         """What came of one attempt, as a result and as the answer or exception itself."""
         inner, aimed = call.aimed(flight)
         got = None
@@ -309,7 +257,7 @@ class AsyncDiscoveryTransport(_Transport, httpx.AsyncBaseTransport):
             await _aclose(got)
             raise
 
-    async def _raced(self, first: Flight, hedge: Hedge, call: _Call) -> tuple[Raced, Any]:
+    async def _raced(self, first: Flight, hedge: Hedge, call: Call) -> tuple[Raced, Any]:
         """The same of an attempt that a second one may join; the last of those that came."""
         flights = {asyncio.ensure_future(self._sent(first, call)): first}
         came: list[tuple[Flight, Result]] = []
@@ -389,13 +337,3 @@ async def _broken_off(tasks: list["asyncio.Task[tuple[Result, Any]]"]) -> None:
     for late in await asyncio.gather(*tasks, return_exceptions=True):
         if not isinstance(late, BaseException):
             await _aclose(late[1])
-
-
-def _raise_final(got: Any, tried: tuple[Tried, ...], call: _Call) -> None:
-    """Raise the last attempt's exception, of its own class, with what was tried as its cause."""
-    if not isinstance(got, call.use.kit.transport_error):
-        return
-    results = [f"{each.endpoint.authority}: {each.result}" for each in tried]
-    attempted = AttemptsFailed(call.request.url.host, results)
-    attempted.__cause__ = got
-    raise type(got)(f"{got}; {attempted}", request=call.request) from attempted
