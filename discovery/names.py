@@ -6,6 +6,7 @@ may hold nearly any character; nothing here asks anyone.
 
 import difflib
 import heapq
+import ipaddress
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -141,6 +142,15 @@ def _known(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 def fits_dns(label: str) -> bool:
     """Whether a DNS label can carry this service or cluster name (RFC 1035 §2.3.4)."""
     return 0 < len(label.encode()) <= MAX_LABEL and "." not in label and label.isascii()
+
+
+def is_address(host: str) -> bool:
+    """Whether it is the text of an IP address, which is nobody's name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_port(service: Service, port: str) -> None:

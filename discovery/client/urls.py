@@ -4,9 +4,10 @@ Ours are names in the zone, single labels, and `SERVICE.CLUSTER` of a known clus
 behind `_PORT._tcp.`; every other host is the world's, addresses and `localhost` included.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
+
+from discovery.names import is_address
 
 _PROTOCOLS = ("_tcp", "_udp")
 
@@ -34,15 +35,7 @@ def _is_ours(host: str, labels: Sequence[str], zone: str) -> bool:
         return not host.isdecimal()  # 2130706433 is an address, too
     if host.endswith(f".{zone}"):
         return True
-    return not _is_address(host) and any(
+    return not is_address(host) and any(
         host.endswith(f".{label.lower()}") and "." not in host[: -len(label) - 1]
         for label in labels
     )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

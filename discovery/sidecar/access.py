@@ -11,7 +11,6 @@ the comparison takes says nothing about the token.
 """
 
 import hmac
-import ipaddress
 import re
 from collections.abc import Callable, Collection
 
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discovery.errors import ForeignHost, Unauthorized
 from discovery.model import Snapshot
+from discovery.names import is_address
 
 AGE = "X-Discovery-Age"
 INDEX = "X-Discovery-Index"
@@ -49,7 +49,7 @@ class HostCheck:
         await self._refuse(why)(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
-        return host == "localhost" or host in self._allowed or _is_address(host)
+        return host == "localhost" or host in self._allowed or is_address(host)
 
 
 class TokenCheck:
@@ -115,11 +115,3 @@ def _host(written: str) -> str:
     """The host of `host`, `host:port` or `[::1]:port`, folded; nothing for anything else."""
     found = _HOST.fullmatch(written.strip().lower())
     return (found[1] or found[2]).removesuffix(".") if found else ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
