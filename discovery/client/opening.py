@@ -1,7 +1,7 @@
 """From the text of a source setting to a source; each kind is imported when it is asked for."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from discovery.events import Listeners
 from discovery.secret import without_password
 from discovery.settings import Settings
 from discovery.sources.base import Source
-from discovery.written import clusters
+from discovery.written import ClusterSettings, clusters
 
 if TYPE_CHECKING:
     from discovery.sources.disk import Remembered
@@ -24,6 +24,18 @@ Placing = tuple[Source, Callable[[], Balancing]]
 ANY_ZONE = "any"
 _PLACES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL")
 WANT = "ecs, file:PATH, http://HUB:PORT or redis://STORE:PORT"
+
+
+def configured(
+    settings: Settings, cluster: str | ClusterSettings | Sequence[str | ClusterSettings] | None
+) -> Settings:
+    """The settings, with these clusters where any are given. Raises `BadSetting`."""
+    if cluster is None:
+        return settings
+    try:
+        return replace(settings, clusters=clusters(cluster))
+    except ValueError as why:
+        raise BadSetting("cluster", cluster, str(why)) from None
 
 
 def opened(source: str, settings: Settings, listeners: Listeners) -> Source:

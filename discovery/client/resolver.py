@@ -8,9 +8,7 @@ Rule 3: nothing is read, and no thread runs, before the first call that needs da
 
 import time
 import weakref
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from random import Random
 from types import TracebackType
@@ -20,32 +18,22 @@ from discovery import documents
 from discovery.balancing.latency import Latency
 from discovery.balancing.policy import Chance, MakePolicy
 from discovery.balancing.pool import Balancing, Pool
-from discovery.catalog.bell import Bell
-from discovery.catalog.catalog import Catalog
-from discovery.catalog.checks import Checks
-from discovery.catalog.refresher import Refresher, Timing
+from discovery.catalog.refresher import Timing
 from discovery.client.allowance import Spent
 from discovery.client.attempts import Route
-from discovery.client.balancer import Balancer
 from discovery.client.lease import Lease
 from discovery.client.lookup import Found, Lookup
-from discovery.client.opening import is_read_whole, opened, placed, remembered
+from discovery.client.opening import configured
+from discovery.client.parts import assembled
+from discovery.client.picks import Picks
 from discovery.client.waiting import drive, drive_async
-from discovery.errors import BadSetting, NoEndpoints
 from discovery.events import Listeners
-from discovery.health.ejection import Outcome
-from discovery.health.evidence import Rules
-from discovery.health.probes import Probes
 from discovery.model import Change, Endpoint, Identity, Service, Snapshot
 from discovery.names import parse
-from discovery.overrides.watch import ByHand
-from discovery.secret import without_password
 from discovery.settings import Settings
-from discovery.sources.base import Hearing, Source
-from discovery.written import ClusterSettings, clusters
+from discovery.sources.base import Source
+from discovery.written import ClusterSettings
 
-_FRESH_INTERVALS = 3  # reads may fail for this many intervals before data counts as stale
-_MOST_REASONS = 5
 _MOST_SHOWN = 20
 
 
@@ -77,66 +65,27 @@ class Resolver:
         monotonic: Callable[[], float] = time.monotonic,
         random: Chance | None = None,
     ) -> None:
-        settings = _configured(settings or Settings(), cluster)
-        listeners = listeners or Listeners()
-        source = settings.source if source is None else source
-        by_hand = ByHand(
-            settings.overrides,
-            settings.enable,
-            settings.zone,
-            labels=tuple(c.label for c in settings.clusters) if source == "ecs" else (),
-            listeners=listeners,
-            clock=clock,
-        )
-        self._title = without_password(source) if isinstance(source, str) else type(source).__name__
-        if isinstance(source, str):
-            whole = whole or is_read_whole(source)
-            source = opened(source, settings, listeners)
-        hearing = source if isinstance(source, Hearing) else None
-        known = remembered(source, self._title, settings, listeners, clock) if whole else None
-        source, spread = placed(known or source, settings, balancing)
-        self._zone = settings.zone
-        self.listeners = listeners
-        self._clock = clock
-        self._random = random or Random()
-        self._bell = Bell(monotonic)
-        checks = Checks(Rules(settings.boot_check), listeners=listeners, clock=clock)
-        if settings.probes:
-            checks.companion = Probes(checks, settings, listeners, self._random, monotonic)
-        self._catalog = catalog = Catalog(
-            source.labels,
-            fresh_for_s=max(30.0, _FRESH_INTERVALS * settings.interval_s),
-            stale_limit_s=settings.stale_limit_s,
-            listeners=listeners,
-            bell=self._bell,
-            adjustments=[checks.adjusted, by_hand.adjusted],
-            least_epoch=known.next_epoch if known else 0,
-            clock=clock,
-        )
-        if known is not None:
-            known.snapshot = lambda: catalog.read
+        settings = configured(settings or Settings(), cluster)
+        self.listeners = listeners or Listeners()
         timing = Timing(
-            self._random, settings.interval_s, settings.negative_ttl_s, clock, monotonic
+            random or Random(), settings.interval_s, settings.negative_ttl_s, clock, monotonic
         )
-        self._refresher = refresher = Refresher(
-            source,
-            self._catalog,
+        parts = assembled(
+            settings.source if source is None else source,
+            settings,
             timing,
             whole=whole,
-            listeners=listeners,
-            checks=checks,
-            by_hand=by_hand,
+            policy=policy,
+            balancing=balancing,
+            listeners=self.listeners,
         )
-
-        if hearing is not None:
-            hearing.news = refresher.news
-
-        def missed(endpoint: Endpoint, outcome: Outcome) -> None:
-            checks.doubt(endpoint)
-            if outcome == "refused":
-                refresher.hurry()
-
-        self._balancer = Balancer(policy, self._random, spread, monotonic, missed)
+        self._title = parts.title
+        self._zone = settings.zone
+        self._clock = clock
+        self._bell = parts.bell
+        self._catalog = parts.catalog
+        self._refresher = parts.refresher
+        self._balancer = parts.balancer
         self._lookup = Lookup(
             self._catalog,
             self._refresher,
@@ -145,6 +94,7 @@ class Resolver:
             clock=clock,
             monotonic=monotonic,
         )
+        self._picks = Picks(self._lookup, self._balancer)
         # The thread knows the refresher only, so a resolver that nobody holds any more is noticed.
         self._abandoned = weakref.finalize(self, self._refresher.abandon)
         self._abandoned.atexit = False
@@ -192,11 +142,11 @@ class Resolver:
 
         How it goes is not learned: see `lease`. `key` is for policies that go by one (`Ring`).
         """
-        return self._chosen(self._find(name), key)
+        return self._picks.one(self._find(name), key)
 
     async def apick(self, name: str, key: str | None = None) -> Endpoint:
         """The same; the event loop goes on while a first load is waited for."""
-        return self._chosen(await self._afind(name), key)
+        return self._picks.one(await self._afind(name), key)
 
     def lease(self, name: str, key: str | None = None) -> Lease:
         """One endpoint for a `with` or `async with` block, which learns from how that goes.
@@ -214,13 +164,13 @@ class Resolver:
 
         `timeout_s` is for a request that cannot wait as long as the resolver does.
         """
-        return self._route(self._find(name, timeout_s), name, key)
+        return self._picks.route(self._find(name, timeout_s), name, key)
 
     async def aroute(
         self, name: str, key: str | None = None, *, timeout_s: float | None = None
     ) -> Route:
         """The same; the event loop goes on while a first load is waited for."""
-        return self._route(await self._afind(name, timeout_s), name, key)
+        return self._picks.route(await self._afind(name, timeout_s), name, key)
 
     def service(self, name: str) -> Service:
         """All that is known of the service: endpoints of every port, exclusions, ports."""
@@ -242,8 +192,7 @@ class Resolver:
         """Have the members of that name's pool be what memory knows by now; never waits."""
         found = self._lookup.glance(name)
         if found is not None:
-            endpoints = found.endpoints()
-            self._pool(found).take(endpoints, self._balancer.clock())
+            self._picks.update(found)
 
     def history(self, name: str) -> tuple[Change, ...]:
         """The last changes of that service, the oldest first; never waits.
@@ -375,7 +324,8 @@ class Resolver:
         if not snapshot.observed_at:
             return f"<Resolver {where}: nothing read yet>"
         age_s = max(0.0, self._clock() - snapshot.observed_at)
-        read = f"{len(snapshot.services)} services, read {age_s:.1f} s ago"
+        count = len(snapshot.services)
+        read = f"{count} {'service' if count == 1 else 'services'}, read {age_s:.1f} s ago"
         members = [repr(m) for pool in self._balancer.pools for m in pool.members]
         more = f" and {len(members) - _MOST_SHOWN} more" if len(members) > _MOST_SHOWN else ""
         used = f"; in use {' '.join(members[:_MOST_SHOWN])}{more}" if members else ""
@@ -391,47 +341,3 @@ class Resolver:
         if found is not None:
             return found
         return await drive_async(self._bell, self._lookup.finding(name, timeout_s))
-
-    def _chosen(self, found: Found, key: str | None) -> Endpoint:
-        endpoints = _some(found)  # a name that leads nowhere is to make no pool
-        pool, now = self._pool(found), self._balancer.clock()
-        return pool.choose(endpoints, now, key, (), False).endpoint
-
-    def _pool(self, found: Found) -> Pool:
-        # After a fork the snapshot is another one, and so is everything that was found in it.
-        if found.kept is None:
-            found.kept = self._balancer.pool(found.pool)
-            found.kept.divide(found.sides)
-        return found.kept
-
-    def _route(self, found: Found, name: str, key: str | None) -> Route:
-        def endpoints() -> tuple[Endpoint, ...]:
-            return _some(self._lookup.glance(name) or found)
-
-        _some(found)
-        return self._balancer.route(self._pool(found), endpoints, key)
-
-
-def _some(found: Found) -> tuple[Endpoint, ...]:
-    endpoints = found.endpoints()
-    if not endpoints:
-        raise NoEndpoints(found.service.full_name, _reasons(found.service))
-    return endpoints
-
-
-def _reasons(service: Service) -> list[str]:
-    """Why nothing can be called, the most frequent reasons first, each with its count."""
-    counted = Counter(exclusion.reason for exclusion in service.exclusions)
-    most = counted.most_common(_MOST_REASONS)
-    return [f"{count} × {reason}" if count > 1 else reason for reason, count in most]
-
-
-def _configured(
-    settings: Settings, cluster: str | ClusterSettings | Sequence[str | ClusterSettings] | None
-) -> Settings:
-    if cluster is None:
-        return settings
-    try:
-        return replace(settings, clusters=clusters(cluster))
-    except ValueError as why:
-        raise BadSetting("cluster", cluster, str(why)) from None

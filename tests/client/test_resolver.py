@@ -641,7 +641,7 @@ def test_the_representation_tells_its_state(make: Make) -> None:
     """What a person would ask for first."""
     resolver = make(FixedSource(observed(reading(WEB), at=NOW - 1.5)))
     resolver.endpoints("web")
-    assert repr(resolver) == "<Resolver FixedSource demo: 1 services, read 1.5 s ago>"
+    assert repr(resolver) == "<Resolver FixedSource demo: 1 service, read 1.5 s ago>"
 
 
 def test_it_works_as_an_asynchronous_context(make: Make) -> None:
