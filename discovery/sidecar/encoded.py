@@ -16,6 +16,7 @@ from discovery.model import Service
 from discovery.names import Name, endpoints_at
 
 MOST_OCTETS = 8 << 20
+OVERHEAD = 2_000  # of what is kept, with a name of a port that is as long as one can be
 
 _Key = tuple[str, str, str | None, str | None]
 
@@ -28,7 +29,7 @@ class _Made:
 
     @property
     def octets(self) -> int:
-        return len(self.endpoints) + len(self.excluded)
+        return OVERHEAD + len(self.endpoints) + len(self.excluded)
 
 
 class Encoded:

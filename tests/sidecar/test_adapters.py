@@ -274,6 +274,16 @@ def test_names_of_ports_are_not_waited_for_for_ever() -> None:
     told.check([NAMELESS], PATIENCE_S + 1)
 
 
+def test_who_asks_for_another_cluster_does_not_make_anybody_wait_longer() -> None:
+    """Each cluster has its own time."""
+    told, elsewhere = Told(), replace(NAMED, cluster="staging")
+    for now in (0.0, PATIENCE_S - 1):
+        with pytest.raises(NotReady):
+            told.check([NAMELESS, elsewhere], now)
+        told.check([elsewhere], now)
+    told.check([NAMELESS, elsewhere], PATIENCE_S)
+
+
 @pytest.mark.parametrize(
     ("weight", "said"),
     [(0.0, 0), (1e-9, 1), (0.25, 25), (1.0, 100), (700.0, 65_535), (math.inf, 65_535)],

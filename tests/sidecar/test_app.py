@@ -11,9 +11,9 @@ import pytest
 
 from discovery.balancing.member import Member
 from discovery.errors import NotReady, SourceUnreachable
-from discovery.model import Endpoint
+from discovery.model import Endpoint, Service
 from discovery.names import Name
-from discovery.sidecar.encoded import Encoded
+from discovery.sidecar.encoded import OVERHEAD, Encoded
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import FixedSource
 from tests.sidecar.asking import Asked
@@ -374,6 +374,14 @@ def test_what_is_too_large_to_be_kept_is_answered() -> None:
     assert [e["host"] for e in msgspec.json.decode(members["endpoints"])] == [
         e.host for e in WEB.endpoints
     ]
+
+
+def test_what_is_encoded_once_is_bounded_however_little_it_is() -> None:
+    """A service of which nothing runs has no endpoints at any port, of which there are many."""
+    encoded, idle = Encoded(most_octets=10 * OVERHEAD), Service("idle", "prod")
+    for n in range(20):
+        encoded.members(idle, Name("idle", "prod", str(n), "tcp"))
+    assert 0 < len(encoded._kept) < 10
 
 
 def test_data_that_became_stale_is_sent_again() -> None:

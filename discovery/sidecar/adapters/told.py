@@ -19,7 +19,7 @@ class Told:
 
     def __init__(self) -> None:
         self._told: dict[str, dict[str, Service]] = {}  # by label of the cluster, then by name
-        self._since: float | None = None
+        self._since: dict[str, float] = {}  # by label, how long one of its services lacks names
 
     def check(self, services: Sequence[Service], now: float) -> None:
         """These are to be told, being all of their clusters; `now` is in seconds.
@@ -27,13 +27,13 @@ class Told:
         Raises `NotReady` while one of them lacks names that it had, or may have where nothing was
         told yet.
         """
-        missing = next((s for s in services if s.definitions_pending and self._lacks(s)), None)
-        if missing is not None:
-            self._since = now if self._since is None else self._since
-            if now - self._since < PATIENCE_S:
-                raise NotReady(f"{missing.full_name}: what names its ports is not read yet")
-        else:
-            self._since = None
+        lacking = {s.cluster: s for s in services if s.definitions_pending and self._lacks(s)}
+        for label in {service.cluster for service in services} - lacking.keys():
+            self._since.pop(label, None)
+        waited = {label: now - self._since.setdefault(label, now) for label in lacking}
+        for label, service in lacking.items():
+            if waited[label] < PATIENCE_S:
+                raise NotReady(f"{service.full_name}: what names its ports is not read yet")
         told: dict[str, dict[str, Service]] = {}
         for service in services:
             told.setdefault(service.cluster, {})[service.name] = service
