@@ -196,7 +196,7 @@ class Changes:
             self._call(
                 "DeleteMessageBatch",
                 "delete what was taken in",
-                "events are heard, but stay in their queue and come again",
+                "events stay in their queue, and are heard late and again",
                 Entries=entries,
             )
 

@@ -247,13 +247,13 @@ class TestTrouble:
     def test_messages_that_may_not_be_deleted_are_heard_all_the_same(
         self, stage: Stage, resolver: Resolver, told: Told
     ) -> None:
-        """What is said is that they come again, once."""
+        """Which is said once: they come again, and slow the others down."""
         with stage.local.faults.deny("sqs:DeleteMessage"):
             stage.run(1)
             until(lambda: running(resolver) == 1, "an endpoint")
             until(lambda: stage.local.calls["DeleteMessageBatch"] > 1, "a second try")
         (said,) = told.notices
-        assert said.startswith("events are heard, but stay in their queue and come again")
+        assert said.startswith("events stay in their queue, and are heard late and again")
         assert "sqs:DeleteMessage" in said
 
     def test_what_is_not_taken_in_comes_again(self, stage: Stage) -> None:
