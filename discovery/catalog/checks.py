@@ -131,6 +131,13 @@ class Checks:
         self._found = found = assessed(snapshot, self._evidence, self._rules, now, self._found)
         return found
 
+    def _assess_again(self) -> None:
+        """What was read last; whatever is read meanwhile must not be left with looks of before."""
+        read: Snapshot | None = None
+        while read is not self._read:
+            read = self._read
+            self._assess(read, self._clock())
+
     def look_first(self, observation: Observation) -> None:
         """Look at tasks that started since the last load, before it is published."""
         now, seen = self._clock(), self._evidence.seen
@@ -245,7 +252,7 @@ class Checks:
         The number of looks. One caller at a time.
         """
         if self._take_doubts():
-            self._assess(self._read, self._clock())
+            self._assess_again()
         now = self._clock()
         due = [look for look in self._found.looks if look.at <= now]
         urgent = [look.subject for look in due if look.is_urgent]
@@ -254,7 +261,7 @@ class Checks:
         if subjects and self._look(subjects):
             self._tell()
         elif subjects:
-            self._assess(self._read, self._clock())
+            self._assess_again()
         return len(subjects)
 
     def _take_doubts(self) -> bool:

@@ -392,3 +392,27 @@ def test_looks_that_find_all_as_before_publish_nothing() -> None:
         rig.clock.now += VERIFY_S
     assert len(rig.network.tried) == 8
     assert told == [NOW + 100]
+
+
+def test_what_is_read_during_a_look_is_looked_at() -> None:
+    """Another thread publishes whenever it likes; the young of its read are tried again, too."""
+    rig = Rig(service(YOUNG, 1), network=Network(**{f"h{n}": "refused" for n in range(1, 10)}))
+    rig.load()
+    rig.clock.now += 1
+    numbers, asked = [1], rig.clock
+
+    def clock() -> float:
+        rig.checks._clock = asked
+        numbers.append(numbers[-1] + 1)
+        rig.source.say(observed(reading(service(YOUNG, *numbers))))
+        rig.load()
+        rig.checks._clock = clock if numbers[-1] < 9 else asked
+        return asked()
+
+    rig.checks._clock = clock
+    rig.checks.round()
+    rig.checks._clock = asked
+    rig.network.tried.clear()
+    rig.clock.now += 1
+    rig.checks.round()
+    assert set(rig.network.tried) == {f"10.0.0.{n}" for n in numbers}
