@@ -396,7 +396,9 @@ def test_looks_that_find_all_as_before_publish_nothing() -> None:
 
 def test_what_is_read_during_a_look_is_looked_at() -> None:
     """Another thread publishes whenever it likes; the young of its read are tried again, too."""
-    rig = Rig(service(YOUNG, 1), network=Network(**{f"h{n}": "refused" for n in range(1, 10)}))
+    network = Network()
+    network.hosts |= {f"10.0.0.{n}": "refused" for n in range(1, 10)}
+    rig = Rig(service(YOUNG, 1), network=network)
     rig.load()
     rig.clock.now += 1
     numbers, asked = [1], rig.clock
