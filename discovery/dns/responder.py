@@ -220,12 +220,14 @@ class Responder:
         if packed is None or not packed.renewed(answer):
             records = answer.data, len(query.name), query.type, room, query.edns is not None
             other = self._by_records.get(records)
-            if other is not None and other.renewed(answer):
+            # Only of the same node: another service on the same hosts has a turn of its own.
+            same = other is not None and other.answer.weights is answer.weights
+            if other is not None and same and other.renewed(answer):
                 return other
             room -= _extended_size(answer) if query.edns else 0
             packed = Packed(answer, query.name, room, self._ordering, self._chance)
             key = whole if 0 < packed.size <= room - _MOST_EXTENDED else exact
-            if answer.data and not wire.is_compressed(answer.type):  # else the name is in them
+            if answer.data:
                 self._by_records[records] = packed
         self._remember(key, packed)
         return packed
