@@ -7,12 +7,12 @@ pointer is followed; records are passed on as they came, behind the client's own
 as long as the one that was sent. Rule 3: TTLs count down here.
 """
 
-import ipaddress
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from discovery.dns import wire
+from discovery.names import is_address
 
 MAX_LIFE_S, MAX_NEGATIVE_LIFE_S = 86_400, 900
 _HEADER = struct.Struct("!6H")
@@ -232,12 +232,4 @@ def nameservers(resolv_conf: str) -> tuple[str, ...]:
     """
     lines = (line.split() for line in resolv_conf.splitlines())
     listed = (words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1)
-    return tuple(dict.fromkeys(host for host in listed if _is_address(host)))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return tuple(dict.fromkeys(host for host in listed if is_address(host)))
