@@ -245,13 +245,19 @@ class HubSource:
         """
         import httpx
 
-        ends = threading.Timer(within_s, self._interrupt)
+        is_over = threading.Event()  # a timer is finished only after what it does
+
+        def end() -> None:
+            is_over.set()
+            self._interrupt()
+
+        ends = threading.Timer(within_s, end)
         ends.daemon = True
         ends.start()
         try:
             yield
         except httpx.HTTPError as exc:
-            if ends.finished.is_set():
+            if is_over.is_set():
                 raise SourceUnreachable(f"its answer took over {within_s:.3g} s") from exc
             raise SourceUnreachable(f"no answer: {exc or type(exc).__name__}") from exc
         except BadSetting as exc:

@@ -62,14 +62,18 @@ class Echo:
         thread.start()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while True:
+            try:
                 taken, _ = self._listener.accept()
-                self.open.append(taken)
-                with contextlib.suppress(OSError):  # it may have left already
-                    taken.sendall(b"%d" % self.number)
-                    if not self.deaf:
-                        self._start(self._flood if self.flooding else self._repeat, taken)
+            except OSError as error:
+                if error.errno != errno.EMFILE:  # the test takes files away, and gives them back
+                    return
+                continue
+            self.open.append(taken)
+            with contextlib.suppress(OSError):  # it may have left already
+                taken.sendall(b"%d" % self.number)
+                if not self.deaf:
+                    self._start(self._flood if self.flooding else self._repeat, taken)
 
     def _flood(self, taken: socket.socket) -> None:
         block = b"x" * 100_000

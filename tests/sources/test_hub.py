@@ -348,7 +348,9 @@ def test_a_body_over_the_bound_is_not_read_on() -> None:
         follower.close()
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX-Padding: ", _answer(EMPTY, AGE)[:-50]])
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nX-Padding: ", _answer(EMPTY + bytes(9_000), AGE)[:-9_000]]
+)
 def test_an_answer_that_never_ends_is_given_up(head: bytes) -> None:
     """Though a piece of it comes again and again, before any timeout for one."""
     with liar(head + b" " * 10_000, pause_s=0.002) as url:
