@@ -234,9 +234,12 @@ def test_the_last_answer_does_not_wait_for_ever_to_be_read() -> None:
     with serving(Last, 100) as where, connected(where) as deaf:
         assert until(lambda: Last.waiting)
         (held,) = Last.waiting
-        while not held.transport.get_write_buffer_size():
+
+        def waits_to_be_read() -> bool:
             deaf.sendall(asked)
-            time.sleep(0.002)
+            return held.transport.get_write_buffer_size() > 0
+
+        assert until(waits_to_be_read)
         deaf.sendall(HALF + b"Connection: close\r\n\r\n")
         assert until(lambda: not held.connections)
 
