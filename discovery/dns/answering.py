@@ -9,12 +9,11 @@ import logging
 from collections.abc import Callable, Sequence
 
 from discovery.dns import answers, wire
-from discovery.dns.cookies import Cookies
 from discovery.dns.forward import Forwarder
 from discovery.dns.records import parsed_address
 from discovery.dns.relay import Relayed
 from discovery.dns.responder import Outside, Responder
-from discovery.dns.shortcuts import Shortcuts
+from discovery.dns.shortcuts import Ready
 from discovery.model import Snapshot
 
 PRIVATE = (
@@ -27,6 +26,9 @@ _MOST_CLIENTS = 4_096
 
 # A reply that comes later, in another thread: call it with what is to be done with it.
 Later = Callable[[Callable[[bytes], None]], None]
+
+# The reply at hand to a query without its id, where there is one: see `Shortcuts.reply`.
+Recall = Callable[[bytes, Callable[[int], str], int], bytes | None]
 
 
 class Allowed:
@@ -75,8 +77,9 @@ class Answering:
         self._now = 0.0
         self._is_able = True
         self._logged: set[str] = set()
-        shortcuts = responder.shortcuts if allowed is None else Shortcuts(Cookies(bytes(16)))
-        self.ready, self.recall = shortcuts.ready, shortcuts.reply
+        is_open = allowed is None
+        self.ready: dict[bytes, Ready] = responder.shortcuts.ready if is_open else {}
+        self.recall: Recall = responder.shortcuts.reply if is_open else lambda *_: None
         self.tally = responder.tally
 
     def begin(self) -> None:

@@ -129,10 +129,10 @@ class TcpLoop:
 
     def _pause_s(self) -> float | None:
         due = self._accept_at
-        for oldest in self._connections.values():
+        oldest = next(iter(self._connections.values()), None)
+        if oldest is not None:
             idle_at = oldest.active_at + self._idle_s
             due = idle_at if due is None else min(due, idle_at)
-            break
         return None if due is None else max(0.0, due - self._clock())
 
     def _accept(self) -> None:
