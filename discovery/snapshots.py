@@ -1,7 +1,8 @@
 """Snapshot documents: what `/v1/snapshot` says and disks keep, written here and read here.
 
 Rule 1: a reader ignores members that it does not know, has a default for each that a writer before
-it left out, and reads its own format and the one before it.
+it left out, and reads its own format and the one before it. Whatever it could misread, such as a
+new value of a member it knows, is a new format.
 Rule 2: a document is believed whole or not at all; what is wrong is a `SourceMalformed`.
 Rule 3: times are the writer's clock; whoever reads moves them to its own by `shifted`.
 Rule 4: with `since` a document is what changed since that index and can be read only on top of the
@@ -12,6 +13,7 @@ import ipaddress
 import itertools
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -43,7 +45,7 @@ Runs = tuple[tuple[float, _Length], ...]  # a time, and how many services in a r
 
 FORMAT = 1
 MAX_BYTES = 64 << 20  # of a document, ten times what 10,000 tasks take
-_FORMATS = range(max(1, FORMAT - 1), FORMAT + 1)
+FORMATS = range(max(1, FORMAT - 1), FORMAT + 1)  # that are read
 _MOST_WEIGHT = MAX_WEIGHT**2  # a tag's, scaled to a share of the traffic
 _EITHER = 32 + zlib.MAX_WBITS  # zlib or gzip, as the header says
 _ENCODER = msgspec.json.Encoder()
@@ -122,13 +124,7 @@ def runs(times: Iterable[float]) -> Runs:
 
 def told(content: bytes, known: Told | None = None) -> Told:
     """What a document says; one of changes is read on top of `known`. Raises `SourceMalformed`."""
-    try:
-        found = _DECODER.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise SourceMalformed(f"no snapshot document: {exc}") from exc
-    if found.format not in _FORMATS:
-        read = " and ".join(map(str, _FORMATS))
-        raise SourceMalformed(f"format {found.format} is not one that this version reads: {read}")
+    found = _decoded(content)
     services = {read.key: _known(read) for read in found.services}
     if found.since is not None:
         services = _on_top(services, found, known)
@@ -264,7 +260,30 @@ class _Document(msgspec.Struct, frozen=True):
     gone: tuple[Key, ...] = ()
 
 
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
 _DECODER = msgspec.json.Decoder(_Document)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def _decoded(content: bytes) -> _Document:
+    """What it says. Of a format that is not read nothing but that: it may have any shape."""
+    try:
+        found = _DECODER.decode(content)
+    except _UNREADABLE as exc:
+        with suppress(*_UNREADABLE):
+            _refuse_unread(msgspec.json.decode(content, type=_Format).format)
+        raise SourceMalformed(f"no snapshot document: {exc}") from exc
+    _refuse_unread(found.format)
+    return found
+
+
+def _refuse_unread(found: int) -> None:
+    if found not in FORMATS:
+        read = " and ".join(map(str, FORMATS))
+        raise SourceMalformed(f"format {found} is not one that this version reads: {read}")
 
 
 def _known(read: _Service) -> Service:

@@ -171,13 +171,6 @@ def test_changes_of_something_else_are_refused(known: Told | None) -> None:
         told(written(holding(sequence=3), Changes(holding().index)), known)
 
 
-def test_members_that_nobody_knows_are_passed_over() -> None:
-    """A later version may say more."""
-    content = json.loads(body(later="x"))
-    content["services"][0]["later"] = content["services"][0]["endpoints"][0]["later"] = 1
-    assert told(json.dumps(content).encode()).snapshot == holding(service("web", 1))
-
-
 def test_a_document_of_the_version_before_is_read() -> None:
     """It has no clusters, ports and times of its own; ages tell the times."""
     members = {

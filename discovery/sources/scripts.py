@@ -7,8 +7,9 @@ Keys, where NAME says which clusters (in braces, so that all are on one node of 
                                      published; `observed`, in milliseconds of the store's clock;
                                      `content`, a whole document; `changes`, one on top of `since`
     ecs-discovery:1:{NAME}:changed   the channel that has the stamp of new content
-The 1 is the version of this layout: another version has keys of its own, and one of each holds a
-lease. Documents are as `/v1/snapshot` has them, compressed by zlib after the SHA-256 of that.
+The 1 is the version of this layout, and of the format of what is in it: another version has keys of
+its own, and one of each holds a lease. Documents are as `/v1/snapshot` has them, compressed by zlib
+after the SHA-256 of that.
 
 What is compared and then changed is one script, so that nothing comes between. Each has all keys,
 in the order of `keys`.

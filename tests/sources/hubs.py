@@ -37,7 +37,12 @@ class Hub:
     """A hub that says what it was last given. Its clock stands still until it is moved."""
 
     def __init__(
-        self, *services: Service, port: int = 0, token: str | None = None, now: float = NOW
+        self,
+        *services: Service,
+        port: int = 0,
+        token: str | None = None,
+        now: float = NOW,
+        feed: Callable[..., Feed] = Feed,
     ) -> None:
         self.clock = FakeClock(now)
         self.source = FixedSource(self._observed(*services), labels=("demo",))
@@ -46,7 +51,7 @@ class Hub:
             source=self.source, settings=settings, whole=True, clock=self.clock
         )
         self.waits = Waits(self.resolver)
-        self.feed = Feed(clock=self.clock)
+        self.feed = feed(clock=self.clock)
         answers = Answers(self.resolver, self.waits, tuple, clock=self.clock, feed=self.feed)
         self._http = HttpServer(application(answers, token=token), Address("127.0.0.1", port))
 
@@ -110,6 +115,12 @@ def following(
         clock=clock or FakeClock(),
     )
     return HubSource(urls, how)
+
+
+def asking_first(position: int) -> int:
+    """A seed by which two hubs are asked in the order given (0) or the other (1)."""
+    urls = ("http://a:1", "http://b:1")
+    return next(s for s in range(99) if following(*urls, seed=s)._urls[0] == urls[position])
 
 
 @contextlib.contextmanager

@@ -119,6 +119,7 @@ class Fleet:
         monotonic: FakeClock | None = None,
         seed: int = 1,
         labels: tuple[str, ...] = ("demo",),
+        store: type[Store] = Store,
     ) -> RedisSource:
         """Another sidecar; it reads what the fleet's ECS says, unless given another source."""
         sharing = Sharing(
@@ -135,7 +136,7 @@ class Fleet:
             return direct or self.ecs
 
         source = RedisSource(
-            lambda: Store(at or Where("127.0.0.1", self.server.port), self.name),
+            lambda: store(at or Where("127.0.0.1", self.server.port), self.name),
             sharing,
             opened,
             listeners=Listeners(self._hear),

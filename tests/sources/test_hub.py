@@ -25,7 +25,7 @@ from discovery.secret import Secret
 from discovery.snapshots import MAX_BYTES
 from discovery.sources.hub import LEAST_PERIOD_S, Following, HubSource, hubs
 from tests.made import NOW, FakeClock, service
-from tests.sources.hubs import TIMEOUT_S, Hub, following, liar, until
+from tests.sources.hubs import TIMEOUT_S, Hub, asking_first, following, liar, until
 
 WEB, API = service("web", 1, 2), service("api", 3)
 
@@ -161,7 +161,7 @@ def test_what_is_older_is_not_taken_after_what_is_newer() -> None:
     clock = FakeClock()
     with Hub(WEB) as first, Hub(API, now=NOW - 8) as second:
         second.clock.now = NOW
-        follower = following(first.url, second.url, clock=clock, seed=_first(0))
+        follower = following(first.url, second.url, clock=clock, seed=asking_first(0))
         assert names(follower.load(None)) == ["web"]
         first.close()
         with pytest.raises(SourceUnreachable, match="older"):
@@ -193,7 +193,7 @@ def test_a_clock_that_was_set_back_does_not_keep_another_hub_from_being_followed
     """What is known from the future orders nothing."""
     clock = FakeClock(NOW + 3_600)
     with Hub(WEB) as first, Hub(API) as second:
-        follower = following(first.url, second.url, clock=clock, seed=_first(0))
+        follower = following(first.url, second.url, clock=clock, seed=asking_first(0))
         follower.load(None)
         first.close()
         clock.now = NOW
@@ -205,7 +205,7 @@ def test_a_clock_that_was_set_back_does_not_keep_another_hub_from_being_followed
 def test_the_next_hub_is_asked_where_one_fails() -> None:
     """At once, and from then on."""
     with Hub(WEB) as first, Hub(API) as second:
-        follower = following(first.url, second.url, seed=_first(0))
+        follower = following(first.url, second.url, seed=asking_first(0))
         assert names(follower.load(None)) == ["web"]
         first.close()
         assert names(follower.load(None)) == ["api"]
@@ -216,7 +216,9 @@ def test_the_next_hub_is_asked_where_one_fails() -> None:
 def test_a_hub_with_fresh_data_goes_before_one_that_cannot_read() -> None:
     """An answer of old data is none to stay with where another hub has better."""
     with Hub(WEB) as first, Hub(API) as second:
-        follower = following(first.url, second.url, clock=(clock := FakeClock()), seed=_first(0))
+        follower = following(
+            first.url, second.url, clock=(clock := FakeClock()), seed=asking_first(0)
+        )
         assert names(follower.load(None)) == ["web"]
         clock.now = first.clock.now = second.clock.now = NOW + 100
         second.say(API)
@@ -392,12 +394,6 @@ def test_what_is_no_hub_is_refused_at_once(written: str) -> None:
 def test_hubs_are_written_with_commas() -> None:
     """A path before ours is kept."""
     assert hubs("http://a:1, https://b.example/x/") == ("http://a:1", "https://b.example/x")
-
-
-def _first(position: int) -> int:
-    """A seed by which two hubs are asked in the order given (0) or the other (1)."""
-    urls = ("http://a:1", "http://b:1")
-    return next(s for s in range(99) if following(*urls, seed=s)._urls[0] == urls[position])
 
 
 @pytest.fixture(scope="module")
