@@ -16,7 +16,6 @@ from discovery.model import Snapshot
 
 OTHER, STALE, NOT_READY, PROHIBITED, STALE_NXDOMAIN = 0, 3, 14, 18, 19
 NOT_AUTHORITATIVE, UNREACHABLE, NETWORK_ERROR = 20, 22, 23
-_RECHECK_S = 1.0  # how long an answer that is not fresh may stand before freshness is asked again
 
 State = Literal["fresh", "stale", "not ready", "expired"]
 Extended = tuple[int, str]
@@ -112,11 +111,11 @@ def freshness(found: Found, snapshot: Snapshot, now: float) -> tuple[State, floa
         ages = [max(0.0, now - c.observed_at) for c in found.clusters if c.observed_at is not None]
         if not _is_loaded(found, snapshot, len(ages)):
             return "not ready", now
-    if min(ages, default=0.0) > snapshot.stale_limit_s:
-        return "expired", now + _RECHECK_S
-    oldest = max(ages, default=0.0)
+    youngest, oldest = min(ages, default=0.0), max(ages, default=0.0)
+    if youngest > snapshot.stale_limit_s:
+        return "expired", math.inf
     if oldest > snapshot.fresh_for_s:
-        return "stale", now + _RECHECK_S
+        return "stale", now + snapshot.stale_limit_s - youngest
     return "fresh", now + snapshot.fresh_for_s - oldest
 
 

@@ -111,7 +111,7 @@ class Responder:
     def begin(self, snapshot: Snapshot, now: float) -> None:
         """Answer from this snapshot from now on, until it is called again, very soon."""
         if snapshot is not self._zone.snapshot:
-            self._turn_to(snapshot)
+            self._turn_to(snapshot, now)
         if now < self._now:  # the clock was set back: times until which answers hold are wrong
             self._forget()
         self.shortcuts.begin(now)
@@ -246,13 +246,15 @@ class Responder:
             self._octets = packed.octets
         self._answers[key] = packed
 
-    def _turn_to(self, snapshot: Snapshot) -> None:
+    def _turn_to(self, snapshot: Snapshot, now: float) -> None:
         before = self._zone
         self._zone = Zone(snapshot, self._apex, before)
-        if not self._zone.says_the_same_as(before):
-            packed, octets = self._answers, self._octets
-            self._forget()
-            self._before, self._octets_before = packed, octets
+        if self._zone.says_the_same_as(before) and now < before.fresh_until:
+            self.shortcuts.until = self._zone.fresh_until  # as everything was fresh, and is
+            return
+        packed, octets = self._answers, self._octets
+        self._forget()
+        self._before, self._octets_before = packed, octets
 
     def _forget(self) -> None:
         self.shortcuts.forget()

@@ -5,6 +5,7 @@ called `node`): it has what both have. DNS compares without case, so services of
 names differ in case only are not served, and whoever asks for them is told why.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,9 +131,19 @@ class Zone:
         )
 
     def says_the_same_as(self, other: "Zone") -> bool:
-        """Whether both have the same names with the same records, whatever their ages."""
+        """Whether both have the same names with the same records for as long, of whatever age."""
         one, two = self.snapshot, other.snapshot
-        return (one.index, one.labels) == (two.index, two.labels) and one.services == two.services
+        if (one.index, one.labels) != (two.index, two.labels):
+            return False
+        return one.fresh_for_s == two.fresh_for_s and one.services == two.services
+
+    @cached_property
+    def fresh_until(self) -> float:
+        """Until when nothing in it is stale; in seconds since the epoch."""
+        known = self.snapshot
+        ages = [known.read_at.get(key, s.observed_at) for key, s in known.services.items()]
+        ages += [c.observed_at for c in known.clusters if c.observed_at is not None]
+        return min(ages, default=math.inf) + known.fresh_for_s
 
     @cached_property
     def soa(self) -> bytes:

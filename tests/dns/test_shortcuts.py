@@ -1,5 +1,7 @@
 """Shortcuts: never another reply than the long way's, and bounded."""
 
+from dataclasses import replace
+
 import dns.message
 import pytest
 from hypothesis import given, settings
@@ -186,6 +188,67 @@ def test_age_ends_a_shortcut() -> None:
             assert not dns.message.from_wire(raw(responder, octets)).extended_errors()
         late = raw(responder, octets, now=NOW + 100)
         assert dns.message.from_wire(late).extended_errors()
+
+
+def test_a_read_that_changes_nothing_leaves_replies_at_hand() -> None:
+    """Also when what they were made from would have grown old meanwhile."""
+    responder = made()
+    octets = packet(question("orders.ecs.internal"), opt())
+    for n in range(9):
+        now = NOW + 10 * n
+        raw(responder, octets, snapshot(clusters=(Cluster("prod", now),), read_at=now), now)
+        if n == 0:
+            known = responder.shortcuts.ready[octets[2:].lower()]
+    assert responder.shortcuts.ready[octets[2:].lower()] is known
+
+
+def test_replies_stay_at_hand_while_reads_fail() -> None:
+    """In an outage nothing is answered the long way but the first query for each name."""
+    responder = made()
+    octets = packet(question("orders.ecs.internal"), opt())
+    raw(responder, octets, now=NOW + 100)
+    known = responder.shortcuts.ready[octets[2:].lower()]
+    for n in range(9):
+        raw(responder, octets, now=NOW + 101 + 10 * n)
+    assert responder.shortcuts.ready[octets[2:].lower()] is known
+
+
+SECONDS = st.sampled_from([0.0, 1.0, 10.0, 29.0, 30.0, 31.0, 3_600.0, 86_399.0, 86_401.0])
+READS = st.sampled_from(["no", "all", "some", "shorter", "longer", "less", "first"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(SECONDS, READS, st.lists(st.sampled_from(NAMES), max_size=4)), max_size=8)
+)
+def test_whatever_was_read_and_when_experience_changes_no_reply(
+    steps: list[tuple[float, str, list[str]]],
+) -> None:
+    """Reads that fail, change nothing, part, all, or how long data is fresh; times that go on."""
+    responder, known, now = made(), SNAPSHOT, NOW
+    for seconds, read, names in steps:
+        now += seconds
+        known = _read(known, read, now)
+        for name in names:
+            octets = packet(question(name), opt())
+            expected = same(raw(made(), octets, known, now))
+            assert same(raw(responder, octets, known, now)) == expected
+            assert same(raw(responder, octets, known, now)) == expected
+
+
+def _read(known: Snapshot, read: str, now: float) -> Snapshot:
+    """The snapshot after a read that this became of at that time."""
+    clusters = tuple(replace(c, observed_at=now) if c.observed_at else c for c in known.clusters)
+    if read == "some":
+        return replace(known, read_at={**known.read_at, SERVICES[0].key: now})
+    if read in ("shorter", "longer"):
+        return replace(known, fresh_for_s=known.fresh_for_s * (2 if read == "longer" else 0.5))
+    if read == "less":
+        return replace(snapshot(*SERVICES[1:], clusters=clusters, read_at=now), sequence=8)
+    if read == "first":
+        return replace(known, clusters=tuple(Cluster(c.label, now) for c in known.clusters))
+    all_read = dict.fromkeys(known.services, now)
+    return replace(known, clusters=clusters, read_at=all_read) if read == "all" else known
 
 
 def test_memory_is_bounded() -> None:
