@@ -34,6 +34,7 @@ FLOORS = {
     "discovery.ecs.caller": 2,
     "discovery.ecs.changes": 2,
     "discovery.ecs.conversation": 2,
+    "discovery.ecs.kept": 2,
     "discovery.ecs.quotas": 2,
     "discovery.ecs.clients": 2,
     "discovery.ecs.metadata": 2,

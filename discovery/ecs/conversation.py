@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Batch, Steps
+from discovery.ecs.definitions import Definition
 from discovery.ecs.memory import Memory
 from discovery.errors import SourceError, SourceMalformed
 from discovery.model import ClusterReading, Service
@@ -25,6 +26,7 @@ class Outcome:
 
     `scarce_calls` counts those of the scarcest quota, `seconds` how long it took. `is_told` is
     whether events keep up with what changes, `is_starting` whether a task's health is awaited.
+    `definitions` are those in use, by ARN, as far as they are known.
     """
 
     reading: ClusterReading
@@ -33,6 +35,7 @@ class Outcome:
     is_rolling: bool = False
     is_told: bool = False
     is_starting: bool = False
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
     notices: Mapping[str, float] = field(default_factory=dict)
     scarce_calls: int = 0
     seconds: float = 0.0
@@ -133,6 +136,7 @@ class Conversation:
             is_told=self._memory.heard is not None and self._memory.heard.keeps_up,
             is_starting=any(_is_starting(service) for service in reading.services),
             is_rolling=any(known.is_rolling for known in self._memory.services.values()),
+            definitions=self._memory.used_definitions(),
             notices=dict(self._memory.notices),
             scarce_calls=self._scarce_calls,
             seconds=self.age_s,

@@ -130,6 +130,11 @@ class Memory:
         """Whether a definition is neither known nor refused."""
         return definition not in self.definitions and definition not in self.refused
 
+    def used_definitions(self) -> dict[str, Definition]:
+        """Those that are known of the definitions that the last read named."""
+        known = self.definitions
+        return {arn: known[arn] for arn in self.wanted_definitions if arn in known}
+
     def known_services(self) -> frozenset[str]:
         """The names of all services that are listed or described."""
         return self.service_names | self.services.keys()

@@ -25,6 +25,7 @@ from discovery.ecs.clients import Access, Clients
 from discovery.ecs.conversation import Conversation, Outcome
 from discovery.ecs.eventbridge import Told
 from discovery.ecs.heard import Heard
+from discovery.ecs.kept import beside
 from discovery.ecs.memory import DENIED_FOR_S, Memory, Scope
 from discovery.ecs.plan import follow_up, reading, update
 from discovery.ecs.queues import queue_of
@@ -106,6 +107,7 @@ class EcsSource:
         self._clock, self._monotonic = clock, monotonic
         self._environment = environment
         self._said: dict[str, float] = {}
+        self._kept = beside(settings.cache, environment, self._listeners, monotonic)
         self.news: Callable[[], None] = lambda: None
         self._changes: Changes | None = None
         self._renew(is_closed=False)
@@ -131,6 +133,7 @@ class EcsSource:
         Returns when all are read, or when those are that can be in time.
         """
         now = self._clock()
+        self._recall()
         if self._changes is not None:
             self._changes.start()
         asked = [
@@ -145,6 +148,7 @@ class EcsSource:
         may_go_on = all(cluster.stands(names) for cluster, names in asked)
         ended += self._waited_for([(c, c.under_way) for c in clusters if c.under_way], may_go_on)
         self._sweep_ends(clusters)
+        self._keep_definitions()
         words = [word for c, names in asked if (word := c.word(names)) is not None]
         return self._observation(now, (*ended, *words), self._rest_s())
 
@@ -162,6 +166,7 @@ class EcsSource:
                 self._begin(cluster, cluster.last.names, steps)
                 begun += [(cluster, cluster.under_way)] if cluster.under_way else []
         ended += self._waited_for(begun, may_go_on=True)
+        self._keep_definitions()
         # The rest after the last sweep goes on counting from its end.
         return self._observation(now, tuple(ended), self._longest_rest_s)
 
@@ -189,6 +194,7 @@ class EcsSource:
         )
         self._rested_at = float("-inf")
         self._longest_rest_s = 0.0
+        self._is_recalled = False
         self._clusters = [self._cluster(each) for each in self._settings.clusters]
 
     def _cluster(self, each: ClusterSettings) -> _Cluster:
@@ -205,6 +211,19 @@ class EcsSource:
             Access(each.region, each.role_arn, each.external_id),
             Memory(heard=Heard() if self._changes is not None else None),
         )
+
+    def _recall(self) -> None:
+        """Before the first load: know the definitions that were kept."""
+        if self._kept is None or self._is_recalled:
+            return
+        self._is_recalled = True
+        known = self._kept.read()
+        for cluster in self._clusters:
+            cluster.memory.definitions.update(known)
+
+    def _keep_definitions(self) -> None:
+        if self._kept is not None:
+            self._kept.keep([cluster.last for cluster in self._clusters])
 
     def _followed(self) -> Changes | None:
         """The queue of events, if there is one; in a child, unless its parent listens already."""

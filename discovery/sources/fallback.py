@@ -10,26 +10,24 @@ smaller number is believed after a while only: whoever has just begun to lead kn
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Protocol
 
 import msgspec
 
 from discovery.balancing.policy import Chance
-from discovery.errors import SourceError
+from discovery.errors import SourceError, SourceMalformed
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Service
 from discovery.sources.base import Hearing, Ordered, Source, Wanted
+from discovery.sources.sealed import Sealed
 
 SURE_S = 180.0  # a leader counts those who asked within two minutes
 SHARE = 10.0  # calls a second of all followers, half of what ECS refills for an account
 _PAGE = 100  # tasks or instances a call
-_MOST_BYTES = 1_000
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -87,10 +85,10 @@ class Fallback:
         self._direct: Source | None = None
         self._chance = chance
         self._interval_s = interval_s
-        self._path = None if path is None else Path(path)
+        self._file = None if path is None else Sealed(path, "a fleet")
         self._listeners = listeners or Listeners()
         self._monotonic = monotonic
-        counted = _read(self._path)
+        counted = _read(self._file)
         self._fleet = self._kept = counted or Fleet()
         self._is_counted = counted is not None
         self._due: float | None = None  # when to read directly next; `None` while we are led
@@ -182,13 +180,13 @@ class Fallback:
         )
         self._is_counted = self._is_counted or followers > 0
         before, now = self._kept, self._fleet
-        if self._path is not None and (
+        if self._file is not None and (
             abs(now.followers - before.followers) * 10 > before.followers
             or abs(now.calls - before.calls) * 10 > before.calls
         ):
             self._kept = now
             with suppress(OSError):  # it makes us slower after a restart, or quicker by little
-                _write(self._path, now)
+                self._file.write([msgspec.json.encode(now)])
 
     def _say(self) -> None:
         fleet, pause_s = self._fleet, self._fleet.pause_s(self._interval_s)
@@ -200,24 +198,8 @@ class Fallback:
         )
 
 
-def _read(path: Path | None) -> Fleet | None:
-    if path is None:
-        return None
+def _read(file: Sealed | None) -> Fleet | None:
     try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(_MOST_BYTES), type=Fleet)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(file.read(), type=Fleet) if file else None
+    except (OSError, SourceMalformed, msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def _write(path: Path, fleet: Fleet) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.write(msgspec.json.encode(fleet))
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise

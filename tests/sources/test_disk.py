@@ -14,8 +14,9 @@ from discovery.events import Event, Listeners, Noticed
 from discovery.model import Cluster, Service, Snapshot
 from discovery.settings import Settings
 from discovery.sources.base import FixedSource, Source
-from discovery.sources.disk import FORMAT, Disk, Remembered
+from discovery.sources.disk import Disk, Remembered
 from discovery.sources.fallback import Fallback
+from discovery.sources.sealed import FORMAT
 from discovery.written import ClusterSettings
 from tests.made import NOW, FakeClock, failed, observed, reading, service
 from tests.sources.hubs import Hub, following

@@ -16,6 +16,7 @@ from discovery.model import Endpoint, Observation, Placement, Service
 from discovery.settings import Settings
 from discovery.sources.base import FixedSource, Hearing, Source, Wanted
 from discovery.sources.fallback import SHARE, SURE_S, Fallback, Fleet, calls_of
+from discovery.sources.sealed import Sealed
 from discovery.written import ClusterSettings
 from tests.made import NOW, FailingSource, FakeClock, observed, reading, service
 
@@ -180,9 +181,11 @@ def test_the_size_of_the_fleet_outlives_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "below" / "cache.fleet"
     Rig(followers=70, path=path).source.load(None)
     assert Rig(path=path).source.fleet == Fleet(70, 2)
-    for content in (b"", b"[]", b'{"followers":0}', b'{"followers":99999999}'):
-        path.write_bytes(content)
+    for content in (b"[]", b'{"followers":0}', b'{"followers":99999999}', b"\xff"):
+        Sealed(path, "a fleet").write([content])
         assert Rig(path=path).source.fleet == Fleet()
+    path.write_bytes(b"")
+    assert Rig(path=path).source.fleet == Fleet()
 
 
 def test_a_leader_that_has_just_begun_knows_few_followers() -> None:
