@@ -111,3 +111,10 @@ def is_behind(found: Told, known: Told) -> bool:
     if one.epoch == other.epoch and found.publisher != known.publisher:
         return True
     return (one.epoch, one.sequence) < (other.epoch, other.sequence)
+
+
+def least_epoch(found: Told, known: Told) -> int:
+    """The least epoch that may be in force in a store that is behind: over one given twice."""
+    epoch = known.snapshot.epoch
+    is_given_twice = found.snapshot.epoch == epoch and found.publisher != known.publisher
+    return epoch + 1 if is_given_twice else epoch

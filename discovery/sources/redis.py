@@ -5,7 +5,7 @@ Rule 2: others listen first and read then, so that nothing falls between; what t
 and the store is read once an interval in any case.
 Rule 3: `(epoch, sequence)` only grows. A store that has less than is known lost something: it is
 not believed, and is fenced, so that its holder comes back with an epoch over all that was seen.
-Rule 4: who holds the lease and can read nothing lets go of it and rests.
+Rule 4: who holds the lease and can read nothing, or publish nothing, lets go of it and rests.
 Rule 5: the lease is renewed by a thread of its own, however long a read takes.
 """
 
@@ -28,7 +28,7 @@ from discovery.events import Listeners, Noticed
 from discovery.model import Cluster, ClusterReading, Observation, Snapshot
 from discovery.snapshots import Told, is_older, observed, shifted
 from discovery.sources.base import Hearing, Source, Wanted
-from discovery.sources.lease import Fitness, Terms, is_behind
+from discovery.sources.lease import Fitness, Terms, is_behind, least_epoch
 from discovery.sources.publication import Shelf, heard, publication
 from discovery.sources.store import Store
 from discovery.sources.tenure import Tenure
@@ -78,6 +78,7 @@ class RedisSource:
         self._since = float("-inf")  # when what a fallback has shown was observed
         self._fitness = Fitness()
         self._failure: SourceError = SourceUnreachable(EMPTY)
+        self._refused: SourceError | None = None  # why we cannot have the lease
         self._said = ""
         self.news: Callable[[], None] = lambda: None
         self._renew()
@@ -182,7 +183,11 @@ class RedisSource:
         if is_patient and not shelf.stamp and self._known is None:
             self._store.wait(self._wait_s())  # for the first word of whoever holds the lease
             shelf = self._store.read("", "")
-        observation = observed(self._taken(shelf).snapshot)
+        taken = self._taken(shelf).snapshot
+        is_stale = self._how.clock() - taken.observed_at > taken.fresh_for_s
+        if is_stale and shelf.lease_left_s is None and self._refused is not None:
+            raise self._refused  # nobody leads
+        observation = observed(taken)
         return replace(
             observation,
             again_s=max(0.0, LEAST_PERIOD_S - (self._how.monotonic() - began)),
@@ -201,7 +206,7 @@ class RedisSource:
         """What the store says, in our clock, where it is no older than what is known."""
         if not shelf.stamp:
             if self._known is not None:
-                self._distrust(self._known)
+                self._distrust(self._known.snapshot.epoch)
             raise self._fitness.why or SourceUnreachable(EMPTY)
         try:
             found = heard(shelf, self._stamp, self._told)
@@ -209,7 +214,7 @@ class RedisSource:
             self._forget()  # so that all of it is asked for next
             raise
         if self._known is not None and is_behind(found, self._known):
-            self._distrust(self._known)
+            self._distrust(least_epoch(found, self._known))
         # With a greater epoch, too, where the store has lost something and who reads now knows no
         # better.
         taken = self._accepted(found, shelf)
@@ -227,12 +232,12 @@ class RedisSource:
         self._told, self._stamp, self._known = found, shelf.stamp, _newest(self._known, taken)
         return self._known
 
-    def _distrust(self, known: Told) -> NoReturn:
+    def _distrust(self, epoch: int) -> NoReturn:
         """The store has forgotten what is known: believe nothing of it before a new epoch."""
         self._forget()
         why = "the store has lost what was published: waiting for a new epoch"
         try:
-            self._store.fence(known.snapshot.epoch)
+            self._store.fence(epoch)
         except SourceError as error:  # a user that may only follow, say
             raise SourceUnreachable(f"{why}, and it cannot be fenced: {error}") from error
         raise SourceUnreachable(why)
@@ -255,8 +260,10 @@ class RedisSource:
             raise
         except SourceError as error:  # a user that may only follow, say
             self._fitness = self._fitness.resting(error, now, self._how.chance)
-            self._say(f"this sidecar cannot have the lease: {error}")
+            self._refused = SourceError(f"this sidecar cannot have the lease: {error}")
+            self._say(str(self._refused))
             return False
+        self._refused = None
         try:
             self._store.deaf()
             self._forget()
@@ -307,7 +314,12 @@ class RedisSource:
         fresh_s = fresh_for_s(max(LEAST_FRESH_S, 3 * self._how.interval_s), base, observation)
         after = replace(merged(base, believed), fresh_for_s=fresh_s)
         self._pace = self._pace.after(observation, bool(doubted), self._how.chance)
-        if after.observed_at and not self._has_published(after):
+        try:
+            is_published = not after.observed_at or self._has_published(after)
+        except SourceError as error:  # the store is gone, or takes nothing, as one that is full
+            self._is_unfit_after(self._failing(SourceUnreachable(str(error))))
+            raise
+        if not is_published:
             self._tenure.let_go()
             self._failure = SourceUnreachable("the lease was lost while we read")
             return None
@@ -331,8 +343,12 @@ class RedisSource:
         try:
             return replace(read(self._direct), labels=labels)
         except SourceError as error:
-            readings = tuple(ClusterReading(label, error=error) for label in labels)
-            return Observation(self._how.clock(), readings, labels=labels)
+            return self._failing(error)
+
+    def _failing(self, error: SourceError) -> Observation:
+        labels = tuple(self._how.labels)
+        readings = tuple(ClusterReading(label, error=error) for label in labels)
+        return Observation(self._how.clock(), readings, labels=labels)
 
     def _is_unfit_after(self, observation: Observation) -> bool:
         now = self._how.monotonic()

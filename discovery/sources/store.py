@@ -2,7 +2,8 @@
 
 Rule 1: what is compared and then changed is one script, so that nothing comes between.
 Rule 2: every request is bounded in time, every answer in size; none is sent a second time.
-Rule 3: after a new connection nothing is taken for unchanged, as it may lead to another server.
+Rule 3: after a new connection nothing is taken for unchanged, as it may lead to another server;
+after any error connections are made anew, as the name may lead to another one by now.
 """
 
 import contextlib
@@ -29,6 +30,8 @@ from discovery.sources.secrets import revealed
 CONNECT_S = 2.0
 ANSWER_S = 5.0
 SLICE_S = 0.5  # how soon a wait notices that it is over
+# What a script may not do, in the words of Redis 6 and 7, 7.2 and Valkey; not always with a code.
+_DENIED = ("can't run this command", "ACL failure in script")
 KEPT_S = 7 * 86_400  # what nobody publishes any more is forgotten
 WANT = "redis://[USER:PASSWORD@]HOST[:PORT][/DB][?cluster=NAME&ca=FILE&password=file:PATH]"
 
@@ -130,6 +133,7 @@ class Store:
         """What differs from what is known, by its stamp and by the token of its document."""
         said = self._eval(scripts.READ, stamp, token, MOST_BYTES)
         if self._is_another():
+            self.deaf()  # what is listened to may be the one before
             said = self._eval(scripts.READ, "", "", MOST_BYTES)
         left, now, *found = said
         lease_left_s = left / 1_000 if left >= 0 else None
@@ -220,17 +224,12 @@ class Store:
 
     def _made(self) -> Any:
         redis, at = _library(), self._at
-        try:
-            password = revealed(at.password, "source") if at.password else None
-        except BadSetting as exc:
-            raise SourceError(exc.message) from exc
         trust = {"ssl_ca_certs": at.ca, "ssl_check_hostname": True} if at.is_tls else {}
         return redis.Redis(
             host=at.host,
             port=at.port,
             db=at.database,
             username=at.user,
-            password=password,
             socket_connect_timeout=CONNECT_S,
             socket_timeout=ANSWER_S,
             socket_keepalive=True,
@@ -242,6 +241,13 @@ class Store:
         )
 
     def _connect(self, connection: Any) -> None:
+        """Begin with a new connection; the password in a file may have been renewed."""
+        try:
+            password = self._at.password
+            connection.password = revealed(password, "source") if password else None
+        except BadSetting:
+            connection.disconnect()
+            raise
         connection.on_connect()
         self._connected += 1
 
@@ -266,23 +272,32 @@ class Store:
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
         """Have the library's errors say what is wrong, and where."""
-        errors = _library().exceptions
         try:
             yield
-        except (errors.AuthenticationError, errors.AuthorizationError) as exc:
+        except BadSetting as exc:
+            raise SourceError(exc.message) from exc
+        except (_library().exceptions.RedisError, OSError, ValueError) as exc:
+            client = self._client
+            if client is not None:
+                client.connection_pool.disconnect(inuse_connections=False)
+            raise self._meaning(exc) from exc
+
+    def _meaning(self, exc: Exception) -> SourceError:
+        errors, store, said = _library().exceptions, f"store {self._at}", str(exc)
+        if isinstance(exc, errors.AuthenticationError | errors.AuthorizationError):
             fix = "check user and password of the source"
-            raise CredentialsMissing(f"store {self._at}: it refuses us ({exc}): {fix}") from exc
-        except errors.ReadOnlyError as exc:
-            self._opened().connection_pool.disconnect(inuse_connections=False)
-            raise SourceUnreachable(f"store {self._at}: it is a replica by now") from exc
-        except errors.NoPermissionError as exc:
+            return CredentialsMissing(f"{store}: it refuses us ({said}): {fix}")
+        if isinstance(exc, errors.NoPermissionError) or any(map(said.__contains__, _DENIED)):
             fix = "allow it to the user of the source"
-            raise SourceError(f"store {self._at}: a permission is missing ({exc}): {fix}") from exc
-        except errors.ResponseError as exc:
-            raise SourceError(f"store {self._at}: {exc}") from exc
-        except (errors.RedisError, OSError, ValueError) as exc:
-            why = str(exc) or type(exc).__name__
-            raise SourceUnreachable(f"store {self._at}: no answer: {why}") from exc
+            return SourceError(f"{store}: a permission is missing ({said}): {fix}")
+        if isinstance(exc, errors.ReadOnlyError) or "-READONLY" in said:
+            return SourceUnreachable(f"{store}: it is a replica by now")
+        if isinstance(exc, errors.MovedError):
+            fix = "name that one, or a store that is not divided"
+            return SourceUnreachable(f"{store}: what we share is on {exc.host}:{exc.port}: {fix}")
+        if isinstance(exc, errors.ResponseError):
+            return SourceUnreachable(f"{store}: it refuses: {said}")
+        return SourceUnreachable(f"{store}: no answer: {said or type(exc).__name__}")
 
 
 def _ms(seconds: float) -> int:

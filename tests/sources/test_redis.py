@@ -16,7 +16,7 @@ from discovery.errors import (
 )
 from discovery.model import ClusterReading, Observation
 from discovery.sources.base import FixedSource
-from discovery.sources.lease import Terms
+from discovery.sources.lease import FAILING_S, Terms
 from discovery.sources.publication import Publication
 from discovery.sources.redis import RedisSource
 from discovery.sources.store import Store, Where
@@ -439,6 +439,27 @@ def test_a_store_that_lost_what_it_had_is_not_believed(fleet: Fleet) -> None:
     assert int(fleet.client.get(fleet.key("epoch"))) == ahead + 1
 
 
+def test_an_epoch_that_was_given_twice_is_given_up_by_all(fleet: Fleet) -> None:
+    """The store lost it, and its clock was behind: who knew the first holder is heard."""
+    epoch = fleet.client.time()[0] + 100_000
+    fleet.client.set(fleet.key("epoch"), epoch - 1)
+    terms = Terms(1_000.0)
+    first, knowing = fleet.member(terms=terms), fleet.member()
+    first.load(None)
+    knowing.load(None)
+    fleet.client.delete(*map(fleet.key, ("lease", "snapshot")))
+    fleet.client.set(fleet.key("epoch"), epoch - 1)
+    fleet.runs(service("web", 7))
+    second = fleet.member(terms=terms)
+    second.load(None)
+    assert int(fleet.client.get(fleet.key("epoch"))) == epoch
+    with pytest.raises(SourceUnreachable, match="lost"):
+        knowing.load(None)
+    second.load(None)
+    assert hosts(loaded(knowing)) == ["10.0.0.7"]
+    assert int(fleet.client.get(fleet.key("epoch"))) > epoch
+
+
 def test_no_cluster_goes_back_where_the_store_did(fleet: Fleet) -> None:
     """It lost what was read of `prod` last, and who reads now cannot read `prod`.
 
@@ -473,6 +494,26 @@ def test_no_cluster_goes_back_where_the_store_did(fleet: Fleet) -> None:
     other.close()
     until(lambda: loaded(knowing) and knowing.is_holder)
     assert "10.0.0.2" in str(loaded(fleet.member(labels=labels)).clusters[1].services)
+
+
+def test_who_can_publish_nothing_lets_go_of_the_lease(own: Fleet) -> None:
+    """The store is full, or has too few replicas: nobody leads, which a fallback has to know."""
+    monotonic = FakeClock(0.0)
+    terms = Terms(1_000.0)
+    first, second = own.member(terms=terms, monotonic=monotonic), own.member()
+    first.load(None)
+    second.load(None)
+    own.client.config_set("maxmemory", 1)
+    own.runs(service("web", 7))
+    for _ in range(2):
+        with pytest.raises(SourceUnreachable, match=r"it refuses: .*maxmemory"):
+            first.load(None)
+        monotonic.now += FAILING_S
+    assert not own.client.exists(own.key("lease"))
+    with pytest.raises(SourceUnreachable, match=r"it refuses: .*maxmemory"):
+        second.load(None)
+    own.client.config_set("maxmemory", 0)
+    assert hosts(loaded(second)) == ["10.0.0.7"]
 
 
 def test_a_damaged_publication_is_refused(fleet: Fleet) -> None:

@@ -15,7 +15,8 @@ from discovery.secret import Secret, without_password
 from discovery.settings import Settings
 from discovery.sources import scripts
 from discovery.sources.fallback import Fallback
-from discovery.sources.store import Where, where
+from discovery.sources.redis import LEAST_FRESH_S
+from discovery.sources.store import Store, Where, where
 from discovery.written import ClusterSettings
 from tests.made import service
 from tests.sources.hubs import until
@@ -187,7 +188,7 @@ def test_a_user_needs_no_more_than_is_documented(server: Server, fleet: Fleet) -
 def test_a_follower_that_may_not_hold_the_lease_goes_on_following(
     server: Server, fleet: Fleet
 ) -> None:
-    """While nobody has it."""
+    """While nobody has it; what nobody keeps fresh any more is an error, which a fallback sees."""
     permitted(server, "follower", FOLLOWER)
     at = Where("127.0.0.1", server.port, user="follower", password=Secret("pw"))
     first, second = fleet.member(), fleet.member(at=at)
@@ -196,6 +197,12 @@ def test_a_follower_that_may_not_hold_the_lease_goes_on_following(
     first.close()
     assert hosts(second.load(None)) == ["10.0.0.1"]
     assert any("cannot have the lease" in said for said in fleet.said)
+    fleet.client.hincrby(fleet.key("snapshot"), "observed", -round(LEAST_FRESH_S * 1_000))
+    with pytest.raises(SourceError, match=r"cannot have the lease: .* permission is missing"):
+        second.load(None)
+    fleet.runs(service("web", 2), after_s=LEAST_FRESH_S)
+    fleet.member().load(None)
+    assert hosts(second.load(None)) == ["10.0.0.2"]
 
 
 def test_who_only_follows_believes_a_holder_that_knows_nothing_of_before(
@@ -249,6 +256,25 @@ def test_a_password_in_a_file_is_read_with_each_connection(
         member.load(None)
     file.write_text("pw\n")
     assert hosts(member.load(None)) == ["10.0.0.1"]
+
+
+def test_a_password_that_was_renewed_is_used_with_the_next_connection(
+    server: Server, fleet: Fleet, tmp_path: Path
+) -> None:
+    """The store ends old connections, or they break: a restart is not needed."""
+    permitted(server, "holder", HOLDER)
+    file = tmp_path / "password"
+    file.write_text("pw\n")
+    at = Where("127.0.0.1", server.port, user="holder", password=Secret(f"file:{file}"))
+    member = fleet.member(at=at)
+    member.load(None)
+    fleet.client.execute_command("ACL SETUSER", "holder", "resetpass", ">other")
+    fleet.client.client_kill_filter(_type="normal", user="holder")
+    with pytest.raises(CredentialsMissing):
+        member.load(None)
+    file.write_text("other\n")
+    fleet.runs(service("web", 2))
+    assert hosts(member.load(None)) == ["10.0.0.2"]
 
 
 # Encryption
@@ -316,6 +342,63 @@ def test_a_store_that_became_a_replica_is_left(fleet: Fleet) -> None:
     client.replicaof("NO", "ONE")
     client.close()
     assert hosts(loaded(member)) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "why"),
+    [
+        ("READONLY You can't write against a read only replica.", SourceUnreachable, "a replica"),
+        (
+            "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write.",
+            SourceUnreachable,
+            "a replica",
+        ),
+        (
+            "MOVED 866 10.0.0.9:7001",
+            SourceUnreachable,
+            "what we share is on 10.0.0.9:7001: name that one",
+        ),
+        ("OOM command not allowed", SourceUnreachable, "it refuses: command not allowed"),
+        ("MISCONF Redis cannot persist", SourceUnreachable, "it refuses: MISCONF"),
+        ("NOREPLICAS Not enough good replicas", SourceUnreachable, "it refuses: NOREPLICAS"),
+        ("CLUSTERDOWN Hash slot not served", SourceUnreachable, "it refuses: Hash slot"),
+        ("LOADING Redis is loading the dataset", SourceUnreachable, "no answer"),
+        ("NOPERM User follower has no permissions", SourceError, "a permission is missing"),
+        (
+            "ERR ACL failure in script: User follower has no permissions to run the 'set' command",
+            SourceError,
+            "a permission is missing",
+        ),
+        ("NOAUTH Authentication required.", CredentialsMissing, "check user and password"),
+    ],
+)
+def test_what_a_store_refuses_is_said_and_it_is_connected_to_anew(
+    server: Server, reply: str, error: type[SourceError], why: str
+) -> None:
+    """Whoever answers so may not be who the name leads to by now."""
+    store = Store(Where("127.0.0.1", server.port), "demo")
+    store.read("", "")
+    connected = store._connected
+    with pytest.raises(SourceError, match=f"{server.port}/0: .*{why}") as caught:
+        store._eval(f'return redis.error_reply("{reply}")')
+    assert type(caught.value) is error
+    store.read("", "")
+    assert store._connected == connected + 1
+    store.close()
+
+
+def test_who_listened_to_another_server_listens_anew(fleet: Fleet, tmp_path: Path) -> None:
+    """The name leads elsewhere by now, and the one before says nothing any more."""
+    first, second = fleet.member(), fleet.member(interval_s=1_000.0)
+    first.load(None)
+    second.load(None)
+    listened = second._store._hearing
+    assert listened is not None
+    second._store._met = (second._store._connected - 1, "another")
+    fleet.runs(service("web", 2))
+    first.load(None)
+    assert hosts(second.load(None)) == ["10.0.0.2"]
+    assert second._store._hearing is not listened
 
 
 def test_a_replica_goes_on_where_its_primary_was(fleet: Fleet, tmp_path: Path) -> None:
