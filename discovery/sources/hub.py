@@ -6,6 +6,8 @@ Rule 2: nothing older is taken after something newer: of one publisher by its se
 epochs of two hubs do not compare, by when it was observed. The same holds for what `seen` tells.
 Rule 3: a hub that fails, or that has nothing fresh, is passed by for the next one.
 Rule 4: answers are bounded in size and time; closing ends a wait that is under way.
+Rule 5: whom nothing could be taken from is connected to anew, as its name may lead elsewhere by
+now, and whom to believe may be written anew.
 """
 
 import contextlib
@@ -46,6 +48,7 @@ ANSWER_S = 10.0  # of silence, beyond the wait that was asked for
 WHOLE_S = 40.0  # for a whole answer, beyond that wait
 LONGEST_WAIT_S = 60.0
 LEAST_PERIOD_S = 0.2  # between two queries, whatever a hub answers
+KEPT_S = 4.0  # an idle connection; hubs close theirs after 5 s, and none is used at its very end
 WANT = "http://HUB:PORT or https://HUB:PORT, several with commas"
 _AGE = "X-Discovery-Age"
 _FOLLOWER = "X-Discovery-Follower"
@@ -143,9 +146,7 @@ class HubSource:
         self._interrupt()
         if self._lock.acquire(blocking=False):
             try:
-                client, self._client, self._socket = self._client, None, None
-                if client is not None:
-                    client.close()
+                self._disconnect()
             finally:
                 self._lock.release()
 
@@ -189,6 +190,7 @@ class HubSource:
             if is_older(found, self._known, self._since, self._how.clock()):
                 raise SourceUnreachable("what it knows is older than what is known already")
         except SourceError as error:
+            self._disconnect()
             raise type(error)(f"hub {url}: {error}") from error
         return found
 
@@ -270,8 +272,17 @@ class HubSource:
 
         if self._client is None:
             # Hubs are neighbours: a proxy from the environment must not be asked for them.
-            self._client = httpx.Client(verify=_trusting(self._how.ca), trust_env=False)
+            self._client = httpx.Client(
+                verify=_trusting(self._how.ca),
+                trust_env=False,
+                limits=httpx.Limits(keepalive_expiry=KEPT_S),
+            )
         return self._client
+
+    def _disconnect(self) -> None:
+        client, self._client, self._socket = self._client, None, None
+        if client is not None:
+            client.close()
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
         """Have `close` know the socket that is waited on; the library tells of it here only."""

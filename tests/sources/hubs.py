@@ -124,11 +124,17 @@ def asking_first(position: int) -> int:
 
 
 @contextlib.contextmanager
-def liar(*answers: bytes, certificate: Path | None = None, pause_s: float = 0.0) -> Iterator[str]:
+def liar(
+    *answers: bytes,
+    certificate: Path | None = None,
+    pause_s: float = 0.0,
+    is_kept: bool = False,
+) -> Iterator[str]:
     """The URL of a server that sends these octets, one connection each, the last again and again.
 
-    It sends them when a request's head is complete, and closes the connection; with `pause_s`, one
-    by one. With a `certificate`, and its key in the same file, it speaks TLS.
+    It sends them when a request's head is complete, and closes the connection, unless it `is_kept`
+    for the same answer to the next request; with `pause_s`, one by one. With a `certificate`, and
+    its key in the same file, it speaks TLS.
     """
     context = None
     if certificate is not None:
@@ -137,7 +143,7 @@ def liar(*answers: bytes, certificate: Path | None = None, pause_s: float = 0.0)
     scheme = "https" if context else "http"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(
-            target=_lie, args=(listener, answers, context, pause_s), daemon=True
+            target=_lie, args=(listener, answers, context, pause_s, is_kept), daemon=True
         )
         thread.start()
         try:
@@ -152,6 +158,7 @@ def _lie(
     answers: Sequence[bytes],
     context: ssl.SSLContext | None,
     pause_s: float,
+    is_kept: bool,
 ) -> None:
     left = list(answers)
     while True:
@@ -162,12 +169,20 @@ def _lie(
         with accepted, contextlib.suppress(OSError):
             connection = context.wrap_socket(accepted, server_side=True) if context else accepted
             with connection:
-                head = b""
-                while b"\r\n\r\n" not in head and (piece := connection.recv(65_536)):
-                    head += piece
                 answer = left.pop(0) if len(left) > 1 else left[0]
-                for octet in answer if pause_s else ():
-                    connection.send(bytes((octet,)))
-                    time.sleep(pause_s)
-                if not pause_s:
-                    connection.sendall(answer)
+                while _is_asked(connection):
+                    for octet in answer if pause_s else ():
+                        connection.send(bytes((octet,)))
+                        time.sleep(pause_s)
+                    if not pause_s:
+                        connection.sendall(answer)
+                    if not is_kept:
+                        break
+
+
+def _is_asked(connection: socket.socket) -> bool:
+    """Whether a request's head came, or none because nobody asks any more."""
+    head = b""
+    while b"\r\n\r\n" not in head and (piece := connection.recv(65_536)):
+        head += piece
+    return bool(head)

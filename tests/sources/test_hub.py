@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from uvicorn import Config
 
 from discovery.errors import (
     BadSetting,
@@ -23,7 +24,7 @@ from discovery.events import Event, Listeners, Noticed
 from discovery.model import Observation
 from discovery.secret import Secret
 from discovery.snapshots import MAX_BYTES
-from discovery.sources.hub import LEAST_PERIOD_S, Following, HubSource, hubs
+from discovery.sources.hub import KEPT_S, LEAST_PERIOD_S, Following, HubSource, hubs
 from tests.made import NOW, FakeClock, service
 from tests.sources.hubs import TIMEOUT_S, Hub, asking_first, following, liar, until
 
@@ -340,6 +341,26 @@ def test_lies_are_refused_with_the_reason(
     assert len(str(caught.value)) < 1_000
 
 
+def test_whom_nothing_could_be_taken_from_is_connected_to_anew() -> None:
+    """It would go on to answer so, and its name, or what is in between, leads elsewhere by now."""
+    refusal = _answer(b"", status="503 Service Unavailable").replace(b"Connection: close\r\n", b"")
+    with liar(refusal, _answer(EMPTY, AGE), is_kept=True) as url:
+        follower = following(url)
+        with pytest.raises(SourceUnreachable, match="503"):
+            follower.load(None)
+        assert names(follower.load(None)) == []
+        follower.close()
+
+
+def test_an_idle_connection_is_not_used_when_a_hub_may_be_closing_it() -> None:
+    """As after the pause of who found no place to wait."""
+    assert Config("any").timeout_keep_alive > KEPT_S
+    follower = following("http://127.0.0.1:1")
+    pool = follower._connected()._transport._pool  # type: ignore[attr-defined]  # of httpx
+    assert pool._keepalive_expiry == KEPT_S
+    follower.close()
+
+
 def test_a_body_over_the_bound_is_not_read_on() -> None:
     """Whatever length it said."""
     body = bytes(MAX_BYTES + (1 << 20))
@@ -396,10 +417,7 @@ def test_hubs_are_written_with_commas() -> None:
     assert hubs("http://a:1, https://b.example/x/") == ("http://a:1", "https://b.example/x")
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and certificate of 127.0.0.1, signed by itself."""
-    path = tmp_path_factory.mktemp("tls") / "hub.pem"
+def _signed(path: Path) -> Path:
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
@@ -413,6 +431,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of 127.0.0.1, signed by itself."""
+    return _signed(tmp_path_factory.mktemp("tls") / "hub.pem")
+
+
 def test_hubs_over_tls_are_believed_by_their_certificate(certificate: Path) -> None:
     """Signed by who we were told to trust; nobody else."""
     with liar(_answer(EMPTY, AGE), certificate=certificate) as url:
@@ -423,6 +447,18 @@ def test_hubs_over_tls_are_believed_by_their_certificate(certificate: Path) -> N
         with pytest.raises(SourceUnreachable, match="certificate"):
             doubting.load(None)
         doubting.close()
+
+
+def test_who_is_believed_may_be_written_anew(certificate: Path, tmp_path: Path) -> None:
+    """Authorities are renewed, and followers are not restarted for it."""
+    ca = _signed(tmp_path / "ca.pem")
+    with liar(_answer(EMPTY, AGE), certificate=certificate) as url:
+        follower = following(url, ca=ca)
+        with pytest.raises(SourceUnreachable, match="certificate"):
+            follower.load(None)
+        ca.write_bytes(certificate.read_bytes())
+        assert names(follower.load(None)) == []
+        follower.close()
 
 
 def test_a_missing_authority_file_is_said(tmp_path: Path) -> None:
