@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from discovery.ecs.facts import Facts, Owner
+from discovery.ecs.members import Members
 from discovery.ecs.offers import offer
 from discovery.ecs.services import ServiceFacts
 from discovery.ecs.shapes import Outcome, Where, endpoints_of, place_of
@@ -26,7 +27,7 @@ class Known:
     """
 
     label: str
-    tasks: tuple[Task, ...] = ()
+    members: Members = field(default_factory=Members)
     names: Set[str] = frozenset()
     services: Mapping[str, ServiceFacts] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
@@ -36,9 +37,27 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class _Group:
+    """A service's tasks and what ECS says of it; the same object while these are.
+
+    `strangers` are standalone tasks of a family of its name. The rest are the keys of the facts
+    that it depends on.
+    """
+
+    owner: Owner
+    facts: ServiceFacts | None
+    tasks: tuple[Task, ...]
+    strangers: tuple[Task, ...]
+    definitions: tuple[str, ...]
+    instances: tuple[str, ...]
+    interfaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """A service with what it was made from: of the same it need not be made again."""
 
+    group: _Group
     inputs: tuple[object, ...]
     mapped: Outcome
     outcome: Outcome
@@ -55,35 +74,27 @@ class Assembly:
     made: Mapping[str, Made] = field(default_factory=dict)
 
 
-def names_of(task: Task, deployments: Mapping[str, str]) -> tuple[tuple[Kind, str], ...]:
-    """Kind and name of all that a task belongs to; `deployments` maps their ids to services.
-
-    The deployment tells the service where the group that names it is missing.
-    """
-    if task.group is None and task.started_by in deployments:
-        return (("service", deployments[task.started_by or ""]),)
-    return task.names
-
-
 def assembled(known: Known, wanted: Set[str] | None, observed_at: float) -> Assembly:
     """All services, or those of the wanted names, without regard to case."""
     folded = None if wanted is None else {name.lower() for name in wanted}
-    owned = _owned(known)
-    chosen = {n: group for n, group in owned.items() if folded is None or n.lower() in folded}
-    inputs = {name: _inputs(group, known) for name, group in chosen.items()}
+    names = known.names | {name for _, name in known.members.by_name}
+    chosen = sorted(n for n in names if folded is None or n.lower() in folded)
+    groups = {name: _group(name, known) for name in chosen}
+    inputs = {name: _inputs(group, known) for name, group in groups.items()}
     same = {n: m for n, m in known.before.items() if n in inputs and m.inputs == inputs[n]}
     mapped = {
         name: same[name].mapped if name in same else _outcome(group, known)
-        for name, group in chosen.items()
+        for name, group in groups.items()
     }
     made: dict[str, Made] = {}
     for name, outcome in _without_collisions(mapped).items():
-        before = same.get(name)
+        before, group = same.get(name), groups[name]
         if before is not None and before.outcome == outcome:
-            made[name] = before
+            is_same = before.group is group
+            made[name] = before if is_same else replace(before, group=group, inputs=inputs[name])
             continue
-        service, verdicts = _service(name, chosen[name], outcome, known)
-        made[name] = Made(inputs[name], mapped[name], outcome, service, verdicts)
+        service, verdicts = _service(name, group, outcome, known)
+        made[name] = Made(group, inputs[name], mapped[name], outcome, service, verdicts)
     services = tuple(replace(each.service, observed_at=observed_at) for each in made.values())
     return Assembly(services, _joined(made.values()), {**known.before, **made})
 
@@ -128,55 +139,46 @@ def _joined(made: Iterable[Made]) -> Verdicts:
     return {key: verdict for each in made for key, verdict in each.verdicts.items()}
 
 
-def _inputs(group: "_Group", known: Known) -> tuple[object, ...]:
-    """All that the service is made from but its own last verdicts, which change nothing again."""
-    facts, tasks = known.facts, group.tasks
-    of_service = group.facts.definitions if group.facts else ()
-    definitions = dict.fromkeys((*of_service, *(t.definition for t in tasks)))
-    instances = dict.fromkeys(t.instance for t in tasks)
-    groups = group.facts.target_groups if group.facts else ()
-    told = (known.targets.get(each.arn) for each in groups)
-    interfaces = {i.network_interface_id for t in tasks for i in t.attachments}
-    keys = [key for key in (*definitions, *instances) if key]
-    return (
-        group.owner,
-        group.facts,
-        tuple(tasks),
-        tuple(group.strangers),
-        tuple(facts.definitions.get(arn or "") for arn in definitions),
-        tuple(facts.hosts.get(arn or "") for arn in instances),
-        tuple(facts.problems.get(key) for key in keys),
-        tuple(each and each.targets for each in told),
-        {i: facts.public.get(i or "") for i in interfaces} if facts.public is not None else None,
+def _group(name: str, known: Known) -> _Group:
+    """Services win over families of their name."""
+    of_service, of_family = known.members.of("service", name), known.members.of("family", name)
+    is_service = name in known.names or bool(of_service)
+    facts = known.services.get(name) if is_service else None
+    tasks, strangers = (of_service, of_family) if is_service else (of_family, ())
+    made = known.before.get(name)
+    if made is not None:
+        before = made.group
+        if before.facts is facts and before.tasks is tasks and before.strangers is strangers:
+            return before
+    kind: Kind = "service" if is_service else "family"
+    of_facts = facts.definitions if facts else ()
+    return _Group(
+        Owner(name, known.label, kind, facts.tags if facts else {}),
+        facts,
+        tasks,
+        strangers,
+        _keys((*of_facts, *(t.definition for t in tasks))),
+        _keys(t.instance for t in tasks),
+        _keys(i.network_interface_id for t in tasks for i in t.attachments),
     )
 
 
-@dataclass(slots=True)
-class _Group:
-    owner: Owner
-    facts: ServiceFacts | None = None
-    tasks: list[Task] = field(default_factory=list)
-    strangers: list[Task] = field(default_factory=list)
+def _inputs(group: _Group, known: Known) -> tuple[object, ...]:
+    """All that the service is made from but its own last verdicts, which change nothing again."""
+    facts, groups = known.facts, group.facts.target_groups if group.facts else ()
+    told = [known.targets.get(each.arn) for each in groups]
+    return (
+        group,
+        tuple(map(facts.definitions.get, group.definitions)),
+        tuple(map(facts.hosts.get, group.instances)),
+        tuple(map(facts.problems.get, (*group.definitions, *group.instances))),
+        tuple([each and each.targets for each in told]),
+        tuple(map(facts.public.get, group.interfaces)) if facts.public is not None else None,
+    )
 
 
-def _owned(known: Known) -> dict[str, _Group]:
-    """Tasks by the name they go by; services first, for they win over families."""
-    deployments = {i: name for name, s in known.services.items() for i in s.deployments}
-    found = {name: _group(known, "service", name) for name in sorted(known.names)}
-    members: dict[tuple[Kind, str], list[Task]] = {}
-    for task in known.tasks:
-        for named in names_of(task, deployments):
-            members.setdefault(named, []).append(task)
-    for kind, name in sorted(members, key=lambda named: (named[0] != "service", named[1])):
-        group = found.get(name) or found.setdefault(name, _group(known, kind, name))
-        tasks = sorted(members[kind, name], key=lambda task: task.arn)
-        (group.tasks if group.owner.kind == kind else group.strangers).extend(tasks)
-    return found
-
-
-def _group(known: Known, kind: Kind, name: str) -> _Group:
-    facts = known.services.get(name) if kind == "service" else None
-    return _Group(Owner(name, known.label, kind, facts.tags if facts else {}), facts)
+def _keys(values: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))
 
 
 def _outcome(group: _Group, known: Known) -> Outcome:

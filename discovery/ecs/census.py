@@ -108,7 +108,9 @@ class Census:
         """Take in one answer; returns what it leaves in doubt."""
         memory = self.memory
         found = {task.arn: task for task in described(answer, memory.seen)}
-        current = {arn: task for arn, task in found.items() if not memory.is_outdated(task)}
+        changed = [t for arn, t in found.items() if memory.tasks.get(arn) is not t]
+        outdated = {task.arn for task in changed if memory.is_outdated(task)}
+        current = {task.arn: task for task in changed if task.arn not in outdated}
         if memory.heard is not None:
             memory.heard.read(memory.tasks, current.values(), self.now)
         failures = rows(answer, "failures")
@@ -122,7 +124,7 @@ class Census:
             or (arn in before and (arn in self.listed or arn not in memory.described_at))
         ]
         memory.tasks.update(current)
-        memory.described_at.update(dict.fromkeys(current, self.now))
+        memory.described_at.update(dict.fromkeys(found.keys() - outdated, self.now))
         doubtful = [arn for arn in unproven if arn not in self.memory.doubted]
         doubtful = [arn for arn in doubtful if arn in before or arn in self.listed]
         if doubtful:

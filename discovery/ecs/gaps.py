@@ -40,8 +40,7 @@ def named_definitions(memory: Memory, tasks: Iterable[Task], names: Set[str] | N
     services = memory.services.items()
     facts = [known for name, known in services if folded is None or name.lower() in folded]
     of_services = {arn for known in facts for arn in known.definitions}
-    of_tasks = {(task.definition, task.last_status): task for task in tasks}
-    return of_services | _texts(t.definition for t in of_tasks.values() if not is_over(t))
+    return of_services | _texts({t.definition for t in tasks if not is_over(t)})
 
 
 def instances(memory: Memory, tasks: Iterable[Task]) -> set[str]:

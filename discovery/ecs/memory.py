@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from discovery.ecs.assembly import Known, Made, names_of
+from discovery.ecs.assembly import Known, Made
 from discovery.ecs.definitions import Definition
 from discovery.ecs.facts import Facts, is_over
 from discovery.ecs.heard import Heard
 from discovery.ecs.hosts import Host, Instance, Machine, Public
-from discovery.ecs.services import ServiceFacts
+from discovery.ecs.members import Members, names_of
+from discovery.ecs.services import ServiceFacts, by_deployment
 from discovery.ecs.targets import TargetHealth
 from discovery.ecs.tasks import Family, Seen, Task
 from discovery.errors import AccessDenied, SourceError
@@ -99,6 +100,8 @@ class Memory:
     tasks: dict[str, Task] = field(default_factory=dict)
     targets: dict[str, TargetHealth] = field(default_factory=dict)  # by ARN of the target group
     settled: dict[str, Task] = field(default_factory=dict)  # nothing is unknown of them
+    members: Members = field(default_factory=Members)
+    hosts: dict[str, Host] = field(default_factory=dict)  # of what is the same, the same one
     made: dict[str, Made] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
     described_at: dict[str, float] = field(default_factory=dict)  # by ARN of the task
@@ -146,10 +149,11 @@ class Memory:
 
     def known(self, scope: Scope) -> Known:
         """All that services are made from."""
-        stopped = (task for arn, (task, _) in self.stopped.items() if arn not in self.tasks)
+        stopped = {arn: task for arn, (task, _) in self.stopped.items()}
+        self.members = self.members.now({**stopped, **self.tasks}, by_deployment(self.services))
         return Known(
             label=scope.label,
-            tasks=(*self.tasks.values(), *stopped),
+            members=self.members,
             names=self.known_services(),
             services=self.services,
             facts=self._facts(scope),
@@ -160,7 +164,7 @@ class Memory:
 
     def namer(self) -> Callable[[Task], set[str]]:
         """A function that gives the names that a task goes by."""
-        deployments = self.services_by_deployment()
+        deployments = by_deployment(self.services)
         return lambda task: {name for _, name in names_of(task, deployments)}
 
     def names_of_tasks(self) -> set[str]:
@@ -193,10 +197,6 @@ class Memory:
         """Names in free text that tasks were started under, which no call lists by."""
         found = {t.group for t in self.tasks.values() if t.group and ":" not in t.group}
         return found - self.services.keys()
-
-    def services_by_deployment(self) -> dict[str, str]:
-        """The service of each deployment id."""
-        return {i: name for name, facts in self.services.items() for i in facts.deployments}
 
     def refuse(self, keys: Iterable[str], reason: str, now: float) -> None:
         """Remember what AWS said of each of these, so as not to ask at each read."""
@@ -297,7 +297,10 @@ class Memory:
             known = self.machines.get(instance.machine or "")
             machine = known or Machine(problem=self._unknown_machine(instance))
             zone = instance.zone or machine.zone
-            hosts[arn] = Host(machine, zone, instance.agent_connected, instance.machine)
+            host = Host(machine, zone, instance.agent_connected, instance.machine)
+            before = self.hosts.get(arn)
+            hosts[arn] = before if before == host and before is not None else host
+        self.hosts = hosts
         return Facts(
             definitions=self.definitions,
             hosts=hosts,

@@ -88,6 +88,11 @@ def names_in(answer: Document) -> tuple[str, ...]:
     return tuple(name for arn in texts(answer, "serviceArns") if (name := _name_in(arn)))
 
 
+def by_deployment(services: Mapping[str, ServiceFacts]) -> dict[str, str]:
+    """The service of each deployment id."""
+    return {i: name for name, facts in services.items() for i in facts.deployments}
+
+
 def _service(name: str, row: Document, read_at: float) -> ServiceFacts:
     sets, deployments = rows(row, "taskSets"), rows(row, "deployments")
     revisions = (*deployments, *sets)

@@ -12,7 +12,8 @@ from discovery.ecs.assembly import Known, assembled
 from discovery.ecs.definitions import definition_of
 from discovery.ecs.facts import Facts
 from discovery.ecs.hosts import Host, Machine
-from discovery.ecs.services import services_in
+from discovery.ecs.members import members_of
+from discovery.ecs.services import by_deployment, services_in
 from discovery.ecs.tasks import tasks_in
 from discovery.model import Service
 from discovery.names import Name
@@ -49,9 +50,9 @@ def known(
     parsed = [d for each in definitions if (d := definition_of(each))]
     return Known(
         label="prod",
-        tasks=tasks_in(tasks(*documents)),
+        members=members_of(tasks_in(tasks(*documents)), by_deployment(found)),
         names=frozenset(found),
-        services={**found, **more.pop("services", {})},
+        services=found,
         facts=Facts(definitions={d.arn: d for d in parsed}, hosts=HOSTS),
         **more,
     )

@@ -5,6 +5,7 @@ from datetime import timedelta
 from discovery.ecs.assembly import Known, assembled
 from discovery.ecs.facts import Facts
 from discovery.ecs.hosts import Host, Machine, instances_in
+from discovery.ecs.members import members_of
 from discovery.ecs.tasks import tasks_in
 from discovery.model import Service
 from tests.ecs.documents import (
@@ -27,7 +28,9 @@ def app(number: int, **more: object) -> Document:
 
 
 def made(*documents: Document) -> dict[str, Service]:
-    known = Known(label="prod", tasks=tasks_in(tasks(*documents)), facts=Facts(hosts=AGENT_GONE))
+    known = Known(
+        label="prod", members=members_of(tasks_in(tasks(*documents))), facts=Facts(hosts=AGENT_GONE)
+    )
     return {s.name: s for s in assembled(known, None, 7.0).services}
 
 

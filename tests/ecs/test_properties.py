@@ -15,6 +15,7 @@ from discovery.ecs.assembly import Known, assembled
 from discovery.ecs.definitions import definition_of
 from discovery.ecs.facts import Facts
 from discovery.ecs.hosts import Host, Machine
+from discovery.ecs.members import members_of
 from discovery.ecs.tasks import tasks_in
 from tests.ecs.documents import (
     DEFINITION,
@@ -104,7 +105,7 @@ def mapped(document: Any) -> None:
     read = definition_of(document)
     known = Known(
         label="prod",
-        tasks=parsed,
+        members=members_of(parsed),
         services=services.services_in(document, 1.0),
         facts=Facts({read.arn: read} if read else {}, {INSTANCE: Host(Machine(ipv4="10.0.1.1"))}),
     )

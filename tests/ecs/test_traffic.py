@@ -9,6 +9,7 @@ import pytest
 from discovery.ecs.assembly import Known, assembled
 from discovery.ecs.facts import Facts
 from discovery.ecs.hosts import Host, Machine
+from discovery.ecs.members import members_of
 from discovery.ecs.services import ServiceFacts, services_in
 from discovery.ecs.tasks import tasks_in
 from discovery.ecs.traffic import Traffic, Weight, definitions_in, told, weights_in
@@ -60,7 +61,7 @@ def made(documents: Iterable[Document], facts: ServiceFacts) -> Service:
     hosts = {INSTANCE: Host(Machine("10.0.1.5"))}
     known = Known(
         label="prod",
-        tasks=tasks_in(tasks(*documents)),
+        members=members_of(tasks_in(tasks(*documents))),
         names=frozenset({"orders"}),
         services={"orders": facts},
         facts=Facts(hosts=hosts),
