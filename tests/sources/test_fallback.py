@@ -107,23 +107,42 @@ def test_without_a_leader_it_goes_direct_at_the_fleets_pace() -> None:
         rig.source.load(None)
 
 
-def test_a_whole_fleet_stays_within_its_share() -> None:
-    """A thousand that lose their hub in the same second, over any minute from then on."""
-    rigs = [Rig(followers=1_000, seed=n) for n in range(1_000)]
+CALLS = 4  # of one read of what such a fleet knows
+
+
+def led_fleet(size: int) -> list[Rig]:
+    """A fleet that was led, and is not led any more from now on."""
+    rigs = [Rig(followers=size, seed=n) for n in range(size)]
     services = [service(f"s{n}", *range(n * 10, n * 10 + 10)) for n in range(20)]
+    assert calls_of(services) == CALLS
     told = observed(reading(*services))
-    reads: list[float] = []
     for rig in rigs:
         rig.leader.say(told)
         rig.direct.say(told)
         rig.source.load(None)
         rig.leader.fails = True
-        reads += rig.reads_at(900, step_s=10.0)
-    calls = calls_of(services)
-    assert calls == 4
+    return rigs
+
+
+def test_a_whole_fleet_stays_within_its_share() -> None:
+    """A thousand that lose their hub in the same second, over any minute from then on."""
+    reads = [at for rig in led_fleet(1_000) for at in rig.reads_at(900, step_s=10.0)]
     for minute in range(0, 900, 60):
-        made = calls * sum(minute <= at < minute + 60 for at in reads)
+        made = CALLS * sum(minute <= at < minute + 60 for at in reads)
         assert made <= 1.25 * SHARE * 60  # what is by chance is not even
+
+
+def test_a_fleet_whose_hub_comes_and_goes_stays_within_its_share() -> None:
+    """A hub in a loop of restarts: up for a second, down for two; each time all lose it again."""
+    rigs = led_fleet(200)
+    reads: list[float] = []
+    for second in range(300):
+        for rig in rigs:
+            rig.leader.fails = second % 3 > 0
+            reads += rig.reads_at(second + 1.0)
+    for minute in range(0, 300, 60):
+        made = CALLS * sum(minute <= at < minute + 60 for at in reads)
+        assert 0 < made <= SHARE * 60
 
 
 def test_the_leader_is_followed_again_once_it_answers() -> None:
