@@ -23,13 +23,23 @@ class Row:
         return f"| {self.name} | {self.value} | {self.goal} | {verdict} |"
 
 
+def read_section(title: str, path: Path = RESULTS) -> list[str]:
+    """The lines of this section as it stands; none where there is none."""
+    found = _section(title).search(path.read_text() if path.exists() else "")
+    return found[0].splitlines() if found else []
+
+
 def write_section(title: str, lines: Sequence[str], path: Path = RESULTS) -> None:
     """Write this section anew, and leave the others as they are."""
     text = path.read_text() if path.exists() else _HEAD
     section = f"## {title}\n\n" + "\n".join(lines).strip() + "\n"
-    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    pattern = _section(title)
     if pattern.search(text):
         text = pattern.sub(lambda _: section + "\n", text)
     else:
         text = text.rstrip() + "\n\n" + section
     path.write_text(text.rstrip() + "\n")
+
+
+def _section(title: str) -> re.Pattern[str]:
+    return re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)

@@ -3,7 +3,8 @@
 Run as `python -m tests.bench.scale [--write] [awsvpc] [TASKS ...] [READER ...]`. The local ECS,
 without rate limits, and each reader are processes of their own; services have ten tasks each.
 Readers go by their defaults. Tasks are two minutes old when the first reader starts. A sidecar that
-follows has a leader that knows everything already, and the calls are of both.
+follows has a leader that knows everything already, and the calls are of both. What is written keeps
+the rows of the readers that were not chosen.
 """
 
 import os
@@ -15,33 +16,41 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from random import Random
-from statistics import median
 from typing import Any
 
 import boto3
 import httpx
 
-from discovery.local.throttle import GROUPS
+from discovery.ecs.budget import STEADY_SHARE
 from tests.bench.hub import cpu_s, rss_mb
-from tests.bench.results import write_section
+from tests.bench.results import read_section, write_section
+from tests.bench.scale_table import (
+    DIRECT,
+    DISCOVERER,
+    EVENTS,
+    FOLLOWER,
+    SECOND,
+    TRAEFIK,
+    Cost,
+    table,
+    verdicts,
+)
 from tests.bench.sweep import _local
 from tests.peers.test_traefik import free_port
 from tests.sources.stores import Server
 
 SIZES = (100, 1_000, 10_000)
 OLD_S = 120.0  # younger tasks are described each time
-WINDOW_S = 45.0
+MINUTES = 2  # watched at least
+CLUSTER_RATE = 20.0  # calls a second of an account, for tasks and container instances
 PROBES, APART_S = 12, 2.0
 DEADLINE_S = 600.0
 STARTED_BY = {"RunTask", "StopTask", "RegisterTaskDefinition", "CreateQueue"}  # calls of our own
-GOALS = (
-    "Goals: 10 times fewer calls cold and 50 times fewer an hour than Traefik; visible p99 12 s at"
-    " 1,000 tasks, 2 s with events; 100 MB at 1,000 tasks, 170 MB at 10,000."
-)
 NOTE = """
 Out of reach at 1,000 tasks and 100 definitions, whatever the program: a list of all tasks every
 10 s is 3,600 calls an hour, and health from DescribeTasks within 30 s is 1,200, with events too.
@@ -67,48 +76,6 @@ class Reader:
     look_s: float = 0.05
 
 
-@dataclass(slots=True)
-class Cost:
-    """One reader's row: calls by group, seconds and memory."""
-
-    name: str
-    tasks: int
-    served: Counter[str] = field(default_factory=Counter)
-    served_s: float = 0.0
-    known: Counter[str] = field(default_factory=Counter)
-    known_s: float = 0.0
-    cpu_s: float = 0.0
-    steady: Counter[str] = field(default_factory=Counter)
-    steady_cpu: float = 0.0
-    rss: float = 0.0
-    visible_s: list[float] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        hour = self.steady.total() * 3_600 / WINDOW_S
-        seen = sorted(self.visible_s)
-        visible = f"{median(seen):.1f}, {seen[-1]:.1f}" if seen else "–"
-        return (
-            f"| {self.name} | {self.served.total():,} ({self.served_s:.0f} s)"
-            f" | {self.known.total():,} ({self.known_s:.0f} s) | {_groups(self.known)}"
-            f" | {self.cpu_s:.1f} | {hour:,.0f} | {_groups(self.steady)} | {self.steady_cpu:.1%}"
-            f" | {self.rss:.0f} | {visible} |"
-        )
-
-
-HEAD = (
-    "| reader | calls until all tasks are served | calls until nothing is left to read |"
-    " of these | CPU s | calls an hour | in the window | CPU then | MB |"
-    " task start → visible, s: p50, most |"
-)
-
-
-def _groups(calls: Counter[str]) -> str:
-    found: Counter[str] = Counter()
-    for operation, count in calls.items():
-        found[GROUPS[operation].name if operation in GROUPS else "others"] += count
-    return ", ".join(f"{name} {count:,}" for name, count in found.most_common())
-
-
 def _calls() -> Counter[str]:
     answer = httpx.get(f"{os.environ['AWS_ENDPOINT_URL']}/_local/calls", timeout=60)
     return Counter({k: n for k, n in answer.json()["calls"].items() if k not in STARTED_BY})
@@ -116,7 +83,7 @@ def _calls() -> Counter[str]:
 
 def measured(reader: Reader, tasks: int, probe: "Probe") -> Cost:
     """Start a reader, wait until it knows everything, and watch it for a while."""
-    cost = Cost(reader.name, tasks)
+    cost = Cost(reader.name, _window_s(tasks))
     before, began = _calls(), time.monotonic()
     with _running(reader.command) as process:
         _await(process, lambda: reader.served(tasks))
@@ -127,11 +94,18 @@ def measured(reader: Reader, tasks: int, probe: "Probe") -> Cost:
         cost.visible_s = probe.visible_s(reader)
         time.sleep(10.0)  # what is left from before is over
         before, cpu = _calls(), cpu_s(process.pid)
-        time.sleep(WINDOW_S)
+        time.sleep(cost.window_s)
         cost.steady = _calls() - before
-        cost.steady_cpu = (cpu_s(process.pid) - cpu) / WINDOW_S
+        cost.steady_cpu = (cpu_s(process.pid) - cpu) / cost.window_s
         cost.rss = rss_mb(process.pid, "VmHWM")
+        cost.load = os.getloadavg()[0]
     return cost
+
+
+def _window_s(tasks: int) -> float:
+    """Whole minutes, as some things are read once in each, and two sweeps of our share."""
+    sweep_s = 2 * ceil(tasks / 100) / (STEADY_SHARE * CLUSTER_RATE)
+    return 60.0 * max(MINUTES, ceil(2 * sweep_s / 60.0))
 
 
 class Probe:
@@ -244,7 +218,7 @@ def _traefik() -> Reader | None:
         found = answer.json() if answer.is_success else []
         return sum(len(each.get("loadBalancer", {}).get("servers", ())) for each in found)
 
-    return Reader("Traefik", command, known, known, probes, look_s=0.25)
+    return Reader(TRAEFIK, command, known, known, probes, look_s=0.25)
 
 
 def _discoverer(folder: Path) -> Reader | None:
@@ -258,7 +232,7 @@ def _discoverer(folder: Path) -> Reader | None:
     settings = [f"PROMED_{key}={value}" for key, value in environment.items()]
     command = ["env", *settings, python, "-m", "prometheus_ecs_discoverer.main"]
     return Reader(
-        "prometheus-ecs-discoverer",
+        DISCOVERER,
         command,
         served=lambda tasks: listed.exists(),
         all_known=lambda tasks: listed.exists(),
@@ -273,15 +247,15 @@ def _readers(tasks: int, chosen: list[str], stack: ExitStack, folder: Path) -> I
         return not chosen or name in chosen
 
     if wants("direct"):
-        yield _sidecar("ecs-discovery", "--cluster", "prod")[0]
+        yield _sidecar(DIRECT, "--cluster", "prod")[0]
     if wants("events"):
         boto3.client("sqs").create_queue(QueueName="scale")
-        yield _sidecar("with events", "--cluster", "prod", "--events", "scale")[0]
+        yield _sidecar(EVENTS, "--cluster", "prod", "--events", "scale")[0]
     if wants("hub"):
         leader, port = _sidecar("", "--cluster", "prod")
         with _running(leader.command) as process:
             _await(process, lambda: leader.all_known(tasks))
-            yield _sidecar("follower of a hub", "--source", f"http://127.0.0.1:{port}")[0]
+            yield _sidecar(FOLLOWER, "--source", f"http://127.0.0.1:{port}")[0]
     if wants("redis"):
         server = Server(folder)
         server.start()
@@ -290,7 +264,7 @@ def _readers(tasks: int, chosen: list[str], stack: ExitStack, folder: Path) -> I
         leader, _ = _sidecar("", *through)
         with _running(leader.command) as process:
             _await(process, lambda: leader.all_known(tasks))
-            yield _sidecar("second one by Redis", *through)[0]
+            yield _sidecar(SECOND, *through)[0]
     if wants("traefik") and (reader := _traefik()) is not None:
         yield reader
     if wants("discoverer") and (reader := _discoverer(folder)) is not None:
@@ -304,16 +278,13 @@ def main() -> None:
     mode = "awsvpc" if "awsvpc" in words else "bridge"
     chosen = [word for word in words if not word.isdecimal() and word != "awsvpc"]
     for tasks in sizes:
-        rows = _rows(tasks, mode, chosen)
-        load = os.getloadavg()[0]
-        lines = [
-            f"{tasks:,} tasks in {mode} mode, {WINDOW_S:.0f} s watched; load {load:.0f}. {GOALS}",
-            *NOTE.splitlines(),
-            *("", HEAD, "|---" * HEAD.count(" | ") + "|---|", *map(str, rows)),
-        ]
+        title = f"Reading {tasks:,} tasks, {mode} (`python -m tests.bench.scale`)"
+        rows = table(map(str, _rows(tasks, mode, chosen)), read_section(title))
+        head = f"{tasks:,} tasks in {mode} mode, {_window_s(tasks) / 60:.0f} minutes watched."
+        lines = [head, *NOTE.splitlines(), "", *rows, "", *verdicts(rows, tasks)]
         print("\n".join(lines))
         if "--write" in sys.argv:
-            write_section(f"Reading {tasks:,} tasks, {mode} (`python -m tests.bench.scale`)", lines)
+            write_section(title, lines)
 
 
 def _rows(tasks: int, mode: str, chosen: list[str]) -> list[Cost]:
