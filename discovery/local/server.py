@@ -173,6 +173,10 @@ class LocalECS:
             runtime.closing.set()
             self._server.should_exit = True
             await serving
+            # Who connected in the very moment of the end was not told of it, and may stay idle.
+            for connection in tuple(self._server.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)  # so that they are closed before the loop is
         finally:
             await prober.close()
             await launcher.close()

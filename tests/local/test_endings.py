@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,29 @@ def test_closing_ends_every_process() -> None:
         port = task["containers"][0]["networkBindings"][0]["hostPort"]
         assert not refused("127.0.0.2", port)
     assert refused("127.0.0.2", port)
+
+
+def test_who_connects_in_the_moment_of_the_end_is_closed_too() -> None:
+    """And is not left open until somebody collects the garbage.
+
+    The loop is held up for as long as it looks whether to end, so that it accepts the connection in
+    the same round.
+    """
+    ecs = LocalECS("127.0.0.1:0")
+    ecs.start()
+    loop, server = ecs._loop, ecs._server
+    assert loop is not None
+    assert server is not None
+    host, port = ecs.url.removeprefix("http://").split(":")
+    with socket.socket() as late:
+        late.settimeout(10.0)
+
+        def hold_up() -> None:
+            late.connect((host, int(port)))
+            server.should_exit = True
+            time.sleep(0.15)
+
+        loop.call_soon_threadsafe(hold_up)
+        ecs.close()
+        with suppress(ConnectionResetError):
+            assert late.recv(1) == b""
