@@ -20,7 +20,8 @@ from discovery.events import BudgetWaited, CallMade, Listeners, Throttled
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-CONCURRENCY = 8  # calls of one conversation at the same time
+# Calls of one conversation at the same time. With more of them threads get in each other's way.
+CONCURRENCY = 4
 ATTEMPTS = 3, 2  # at a call that is throttled, and at one that finds nobody
 LONGEST_WAIT_S = 120.0  # a call that our share allows only later than this is not made
 

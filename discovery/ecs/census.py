@@ -19,6 +19,8 @@ from discovery.ecs.memory import Memory, Scope
 from discovery.ecs.tasks import Task, described
 from discovery.errors import SourceError
 
+AT_ONCE = 20  # answers that are held before they are taken in: each may have 300 KB
+
 # Task ARNs with the names that they were listed for: none in a list of the whole cluster, two where
 # the tasks of a service are of a family that was asked for, too.
 Listed = dict[str, frozenset[str]]
@@ -77,13 +79,15 @@ class Census:
         before = dict(self.memory.tasks)
         self.asked.update(arns)
         chunks = [arns[start : start + 100] for start in range(0, len(arns), 100)]
-        answers = yield from calls.all_of([self._describe(chunk) for chunk in chunks])
         doubted: set[str] = set()
-        for chunk, answer in zip(chunks, answers, strict=True):
-            if isinstance(answer, SourceError):
-                self._not_described(chunk, before, answer)
-                continue
-            doubted |= self._described(chunk, before, answer)
+        for start in range(0, len(chunks), AT_ONCE):
+            some = chunks[start : start + AT_ONCE]
+            answers = yield from calls.all_of([self._describe(chunk) for chunk in some])
+            for chunk, answer in zip(some, answers, strict=True):
+                if isinstance(answer, SourceError):
+                    self._not_described(chunk, before, answer)
+                    continue
+                doubted |= self._described(chunk, before, answer)
         self.memory.doubted = (self.memory.doubted - self.asked) | doubted
 
     def _chosen(self, arns: list[str]) -> list[str]:

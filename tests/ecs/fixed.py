@@ -1,8 +1,13 @@
-"""A fixed AWS: answers calls from documents, counts them, and fails where it is told to."""
+"""A fixed AWS: answers calls from documents, counts them, and fails where it is told to.
+
+Parameters that the API does not take fail the test: our clients do not validate them.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from botocore.validate import ParamValidator
 
 from discovery.ecs.calls import CLUSTER_RESOURCES, EC2, Answer, Call, NoSuchService, Steps
 from discovery.ecs.memory import Memory, Scope
@@ -16,6 +21,7 @@ from tests.ecs.documents import (
     container,
     container_definition,
     definition,
+    model,
     port,
     service,
     task,
@@ -57,6 +63,9 @@ class FixedAws:
     def answer(self, call: Call) -> Answer:
         """The answer to one call."""
         self.calls.append(call)
+        shape = model(call.service).operation_model(call.operation).input_shape
+        problems = ParamValidator().validate(call.parameters, shape)
+        assert not problems.has_errors(), problems.generate_report()
         failure = self.fail(call)
         if failure is not None:
             return failure

@@ -14,6 +14,7 @@ from discovery.ecs.calls import (
     Call,
     Postponed,
 )
+from discovery.ecs.census import AT_ONCE, Census
 from discovery.ecs.memory import Memory, Scope
 from discovery.ecs.plan import follow_up
 from discovery.errors import (
@@ -60,6 +61,13 @@ class TestCallsOfALargeCluster:
         assert aws.groups[CLUSTER_RESOURCES] == 21
         assert aws.groups[EC2] == 1
         assert aws.groups[SERVICES] == 11
+
+    def test_answers_are_taken_in_before_there_are_too_many_of_them(self) -> None:
+        """All those of 10,000 tasks would be 25 MB of text."""
+        arns = [task_arn(number) for number in range(100 * AT_ONCE + 1)]
+        steps = Census(SCOPE, Memory(), NOW).describe_these(arns)
+        assert len(next(steps)) == AT_ONCE
+        assert [len(call.parameters["tasks"]) for call in steps.send([DOWN] * AT_ONCE)] == [1]
 
     def test_a_cold_read_of_bridge_tasks_waits_for_no_definition(self) -> None:
         """They only name ports; they are said to be pending."""
