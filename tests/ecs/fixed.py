@@ -64,6 +64,7 @@ class FixedAws:
         """The answer to one call."""
         self.calls.append(call)
         shape = model(call.service).operation_model(call.operation).input_shape
+        assert shape is not None
         problems = ParamValidator().validate(call.parameters, shape)
         assert not problems.has_errors(), problems.generate_report()
         failure = self.fail(call)
