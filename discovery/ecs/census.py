@@ -10,7 +10,6 @@ unread.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from discovery.ecs import calls, rotation
 from discovery.ecs.calls import Call, Listing, NoSuchService, Steps
@@ -92,19 +91,24 @@ class Census:
 
     def _chosen(self, arns: list[str]) -> list[str]:
         """Those to describe now; what is in doubt is, and what is not listed any more."""
-        tasks, read_at = self.memory.tasks, self.memory.described_at
-        restarts = rotation.restarting(tasks.values(), self.memory.definitions)
-        may_have_changed = partial(rotation.may_have_changed, now=self.now)
-        urgent, others = [], {}
+        memory = self.memory
+        urgent: list[str] = []
+        turning: dict[str, float] = {}
+        settled: dict[str, float] = {}
         for arn in arns:
-            task, at = tasks.get(arn), read_at.get(arn)
-            settled = arn in self.listed and arn not in self.memory.doubted
-            if task is None or at is None or not settled or may_have_changed(task, restarts):
+            task, at = memory.tasks.get(arn), memory.described_at.get(arn)
+            in_turn = arn in self.listed and arn not in memory.doubted
+            if task is None or at is None or not in_turn:
                 urgent.append(arn)
+                continue
+            after_s = rotation.turn_s(task, memory.definitions.get(task.definition or ""), self.now)
+            if not after_s:
+                urgent.append(arn)
+            elif after_s > rotation.ROTATION_S:
+                settled[arn] = at
             else:
-                others[arn] = at
-        last = self.memory.last
-        return rotation.chosen(urgent, others, self.now - last.at if last else None, self.now)
+                turning[arn] = at
+        return rotation.chosen(urgent, turning, settled, self.now)
 
     def _described(
         self, chunk: list[str], before: Mapping[str, Task], answer: Document

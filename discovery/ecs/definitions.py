@@ -15,7 +15,8 @@ from discovery.model import Port, Protocol
 class ContainerDefinition:
     """What a definition says of one container. `ports` are in the definition's order.
 
-    `restarts` is whether it is restarted in place, maybe with other host ports.
+    `restarts` is whether it is restarted in place, maybe with other host ports; where it is not
+    `essential` it may end while the task goes on.
     """
 
     name: str
@@ -23,6 +24,7 @@ class ContainerDefinition:
     cut_ranges: tuple[str, ...] = ()
     has_health_check: bool = False
     restarts: bool = False
+    essential: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -33,11 +35,6 @@ class Definition:
     arn: str
     network_mode: str = "bridge"
     containers: Mapping[str, ContainerDefinition] = field(default_factory=dict)
-
-    @property
-    def restarts(self) -> bool:
-        """Whether any of its containers is restarted in place."""
-        return any(container.restarts for container in self.containers.values())
 
     def port_name(self, container: str, container_port: int, protocol: Protocol) -> str | None:
         """The name that the definition gives to a port."""
@@ -76,6 +73,7 @@ def _container(document: Document) -> ContainerDefinition | None:
         ports=tuple(dict.fromkeys(p for row in mappings for p in _ports(name, row))),
         cut_ranges=tuple(r for r in ranges if span(r).is_cut),
         restarts=flag(part(document, "restartPolicy"), "enabled") is True,
+        essential=flag(document, "essential") is not False,
         has_health_check=bool(command) and command != ("NONE",),
         labels={str(k): str(v) for k, v in labels.items()},
     )

@@ -1,50 +1,84 @@
 """Which of the listed tasks a read describes: what may have changed, and a turn of the others.
 
-Rule 1: a task is described when it is new, on its way up or out, young, or may be restarted in
-place, with each read; every other one within `ROTATION_S`, which brings its health.
-Rule 2: an answer has room for 100 tasks: the room that is left is filled with the next in turn, so
-that up to 100 tasks are all described with each read.
+Rule 1: a task is described with each read when it is new, on its way up or out, young, or may be
+restarted in place; within `ROTATION_S`, which brings its health, when a container is checked, may
+end by itself, or is not known well enough.
+Rule 2: of every other one nothing changes but its tags before it leaves the list of what is to run:
+it is described within `SETTLED_S`, and makes no call while a call would not be full.
+Rule 3: an answer has room for 100 tasks: the room that is left is filled with the next in turn, so
+that up to 100 tasks which may change are all described with each read.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping
 from math import ceil
 
-from discovery.ecs.definitions import Definition
-from discovery.ecs.tasks import Task
+from discovery.ecs.definitions import ContainerDefinition, Definition
+from discovery.ecs.tasks import Container, Task
 
 ROTATION_S = 30.0
+SETTLED_S = 300.0
 YOUNG_S = 120.0  # for so long bindings, health and target registration may follow
 ROOM = 100
 
-
-def restarting(tasks: Iterable[Task], definitions: Mapping[str, Definition]) -> set[str]:
-    """The definitions of these tasks by which a container is restarted in place."""
-    found = {arn: definitions.get(arn) for arn in {task.definition for task in tasks} if arn}
-    return {arn for arn, definition in found.items() if definition and definition.restarts}
+_UNREAD = Definition("")
 
 
-def may_have_changed(task: Task, restarts: Set[str], now: float) -> bool:
-    """Whether waiting for its turn could hide what callers would notice."""
+def turn_s(task: Task, definition: Definition | None, now: float) -> float:
+    """Within how many seconds it is described again; 0 where with each read."""
     if (task.last_status, task.desired_status) != ("RUNNING", "RUNNING"):
-        return True
-    if any(container.status != "RUNNING" for container in task.containers):
-        return True
+        return 0.0
     since = task.started_at or task.created_at
-    is_young = since is not None and 0 <= now - since < YOUNG_S
-    return is_young or task.definition in restarts
+    if since is not None and 0 <= now - since < YOUNG_S:
+        return 0.0
+    known = definition or _UNREAD
+    turns = [
+        _turn_s(each, known.containers.get(each.name), known.network_mode)
+        for each in task.containers
+        if not task.is_injected(each.name)
+    ]
+    if not all(each.status in (None, "ATTACHED") for each in task.attachments):
+        turns.append(ROTATION_S)
+    return min(turns, default=ROTATION_S)
 
 
 def chosen(
-    urgent: list[str], others: Mapping[str, float], elapsed_s: float | None, now: float
+    urgent: list[str], turning: Mapping[str, float], settled: Mapping[str, float], now: float
 ) -> list[str]:
     """The ARNs to describe: all that are urgent, and of the others those whose turn it is.
 
-    `others` has when each was described; `elapsed_s` is how long ago the last read was, `None` for
-    a first one.
+    The others, with a turn of `ROTATION_S` and of `SETTLED_S`, come with when each was described.
     """
-    part = 1.0 if elapsed_s is None else min(1.0, max(0.0, elapsed_s) / ROTATION_S)
-    oldest_first = sorted(others, key=lambda arn: (others[arn], arn))
-    overdue = sum(not 0 <= now - at < ROTATION_S for at in others.values())
-    due = max(overdue, ceil(len(others) * part))
-    room = ceil((len(urgent) + due) / ROOM) * ROOM - len(urgent)
-    return [*urgent, *oldest_first[:room]]
+    soon, later = (sorted(each, key=lambda arn: (each[arn], arn)) for each in (turning, settled))
+    first = max(_overdue(turning, ROTATION_S, now), ceil(_behind(turning, ROTATION_S, now)))
+    calls = int(_behind(settled, SETTLED_S, now) / ROOM)
+    then = max(_overdue(settled, SETTLED_S, now), calls * ROOM)
+    due = [*urgent, *soon[:first], *later[:then]]
+    room = -len(due) % ROOM
+    return [*due, *[*soon[first:], *later[then:]][:room]]
+
+
+def _turn_s(container: Container, known: ContainerDefinition | None, mode: str) -> float:
+    """The turn of a task of just this container, which started a while ago."""
+    runs = container.status == "RUNNING"
+    if known is None:
+        return ROTATION_S if runs else 0.0
+    if known.restarts:
+        return 0.0
+    if not runs:  # it ends with its task, or is over for good
+        return SETTLED_S if container.status == "STOPPED" and not known.essential else 0.0
+    lacks_ports = mode == "bridge" and bool(known.ports) and not container.bindings
+    may_change = known.has_health_check or not known.essential or lacks_ports
+    return ROTATION_S if may_change else SETTLED_S
+
+
+def _overdue(described: Mapping[str, float], after_s: float, now: float) -> int:
+    return sum(not 0 <= now - at < after_s for at in described.values())
+
+
+def _behind(described: Mapping[str, float], after_s: float, now: float) -> float:
+    """How many more should have been described since the oldest was, for an even pace."""
+    if not described:
+        return 0.0
+    oldest = min(described.values())
+    since = sum(at > oldest for at in described.values())
+    return len(described) * (now - oldest) / after_s - since

@@ -29,6 +29,7 @@ from tests.ecs.documents import (
 )
 
 SCOPE = Scope("prod", "prod")
+CHECKED: Document = {"healthCheck": {"command": ["CMD", "true"]}}  # what a container has
 Fail = Callable[[Call], SourceError | Mapping[str, Any] | None]
 
 
@@ -105,7 +106,9 @@ class FixedAws:
             self.machines[f"i-{n:017x}"] = f"10.1.{n // 256}.{n % 256}"
         return arns
 
-    def add_service(self, name: str, count: int, hosts: list[str], mode: str = "bridge") -> None:
+    def add_service(
+        self, name: str, count: int, hosts: list[str], mode: str = "bridge", **container_has: Any
+    ) -> None:
         """Add a service with running tasks of a definition of its own."""
         arn = f"{ACCOUNT}:task-definition/{name}:1"
         self.services[name] = service(
@@ -114,8 +117,8 @@ class FixedAws:
             runningCount=count,
             deployments=[{"id": f"ecs-svc/{name}", "status": "PRIMARY", "taskDefinition": arn}],
         )
-        ports = container_definition("app", port(8080, "http"))
-        self.definitions[arn] = definition(ports, arn=arn, networkMode=mode)
+        app = container_definition("app", port(8080, "http"), **container_has)
+        self.definitions[arn] = definition(app, arn=arn, networkMode=mode)
         for _ in range(count):
             number = len(self.tasks) + 1
             bindings = [binding(8080, 32_768 + number)] if mode == "bridge" else []
@@ -256,12 +259,12 @@ def _page(key: str, items: list[str], start: int) -> Document:
     return {**page, "nextToken": str(start + 100)} if len(items) > start + 100 else page
 
 
-def large_cluster() -> FixedAws:
+def large_cluster(**container_has: Any) -> FixedAws:
     """1,000 tasks on 50 instances in 100 services with a bridge definition each."""
     aws = FixedAws()
     hosts = aws.add_hosts(50)
     for n in range(100):
-        aws.add_service(f"service-{n:03}", 10, hosts)
+        aws.add_service(f"service-{n:03}", 10, hosts, **container_has)
     return aws
 
 
@@ -299,6 +302,7 @@ def sizes(found: ClusterReading) -> dict[str, int]:
 
 
 __all__ = [
+    "CHECKED",
     "CLUSTER_RESOURCES",
     "EC2",
     "SCOPE",

@@ -1,7 +1,8 @@
 """Whatever happens in whatever order, a clean sweep ends in the truth; nobody sees time go back.
 
-Tasks start, move to other ports and stop; reads fail, are throttled, cut off and answered by those
-who lag behind; events are lost, repeated, shuffled, and taken in while a read waits for answers.
+Tasks start, are tagged, are restarted in place at other ports where their definition says so, lose
+what is not essential, and stop; reads fail, are throttled, cut off and answered by those who lag
+behind; events are lost, repeated, shuffled, and taken in while a read waits for answers.
 """
 
 import copy
@@ -17,8 +18,9 @@ from discovery.ecs.heard import Heard
 from discovery.ecs.memory import Memory
 from discovery.ecs.news import News
 from discovery.ecs.plan import reading, update
+from discovery.ecs.rotation import ROTATION_S, SETTLED_S
 from discovery.errors import SourceThrottled, SourceUnreachable
-from discovery.model import ClusterReading, Observation
+from discovery.model import ClusterReading, Endpoint, Observation
 from tests.ecs.documents import ACCOUNT, Document, binding, container, task, task_arn
 from tests.ecs.fixed import SCOPE, FixedAws
 from tests.ecs.told import iso, task_event, told
@@ -33,6 +35,8 @@ FAULTS: dict[str, Answer] = {
 LAGS = {"a change ago": 1, "lately": 3, "before": 8}
 fates = st.lists(st.sampled_from(["well", "well", *LAGS, *LAGS, *FAULTS]), max_size=12)
 waits = st.lists(st.booleans(), max_size=6)
+RESTARTED: Document = {"restartPolicy": {"enabled": True}}
+OPTIONAL: Document = {"essential": False}
 
 
 class Lagging(FixedAws):
@@ -72,29 +76,57 @@ class Changes(RuleBasedStateMachine):
         self.gone: set[str] = set()  # stopped, and seen to be
         self.index = 0
         self.count = 0
+        self.restarted = False
 
-    @initialize()
-    def begin(self) -> None:
-        """Two services, read well."""
+    @initialize(restarted=st.booleans())
+    def begin(self, restarted: bool) -> None:
+        """The services, read well. Where nothing is restarted, few tasks are always described."""
+        self.restarted = restarted
         (self.host,) = self.aws.add_hosts(1)
-        for name in ("steady", "orders"):
-            self.aws.add_service(name, 0, [self.host])
+        self.aws.add_service("steady", 0, [self.host], **(RESTARTED if restarted else {}))
+        self.aws.add_service("orders", 0, [self.host])
+        self.aws.add_service("helped", 0, [self.host], **OPTIONAL)
         for _ in range(STEADY):
             self._start("steady", "RUNNING")
         self._start("orders", "RUNNING")
+        self._start("helped", "RUNNING")
         del self.aws.past[:-1]  # nobody lags so far behind that what was there is unknown to him
         self._publish(reading(SCOPE, self.memory, None, self.now))
 
-    @rule(status=st.sampled_from(["PENDING", "RUNNING"]))
-    def start(self, status: str) -> None:
+    @rule(
+        name=st.sampled_from(["orders", "helped"]), status=st.sampled_from(["PENDING", "RUNNING"])
+    )
+    def start(self, name: str, status: str) -> None:
         """A task starts; its first events may come together."""
-        self._start("orders", status)
+        self._start(name, status)
 
+    @rule()
+    def run(self) -> None:
+        """What was on its way up runs at last."""
+        for arn in self._running():
+            if self.aws.tasks[arn]["lastStatus"] == "PENDING":
+                self._change(arn, lastStatus="RUNNING", containers=[self._container(arn)])
+
+    @precondition(lambda self: self.restarted)
     @rule(data=st.data())
     def move(self, data: st.DataObject) -> None:
-        """A container is restarted in place, with another port; or runs at last."""
+        """A container is restarted in place, with another port."""
+        arn = data.draw(st.sampled_from(sorted(self._running("steady"))))
+        self._change(arn, containers=[self._container(arn)])
+
+    @precondition(lambda self: self._running("helped"))
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        """A container that is not essential ends, and its task goes on."""
+        arn = data.draw(st.sampled_from(sorted(self._running("helped"))))
+        self._change(arn, lastStatus="RUNNING", containers=[container("app", lastStatus="STOPPED")])
+
+    @rule(data=st.data(), value=st.sampled_from("ab"))
+    def tag(self, data: st.DataObject, value: str) -> None:
+        """Another tag, which no version counts and no event tells."""
         arn = data.draw(st.sampled_from(sorted(self._running())))
-        self._change(arn, lastStatus="RUNNING", containers=[self._container(arn)])
+        self.aws.past.append(dict(self.aws.tasks))
+        self.aws.tasks[arn] = self.aws.tasks[arn] | {"tags": [{"key": "note", "value": value}]}
 
     @precondition(lambda self: self._running("orders"))
     @rule(data=st.data(), at_once=st.booleans())
@@ -126,12 +158,14 @@ class Changes(RuleBasedStateMachine):
         self._hear(data)
         self.aws.fates = []
 
-    @rule(data=st.data())
-    def sweep(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), pause_s=st.sampled_from([ROTATION_S, SETTLED_S]))
+    def sweep(self, data: st.DataObject, pause_s: float) -> None:
         """Nothing fails: then everything is known, and old events change nothing of it."""
-        self.now += 31
+        self.now += pause_s
         self._publish(reading(SCOPE, self.memory, None, self.now))
         assert self._published() == self._truth()
+        if pause_s == SETTLED_S:
+            assert self._tags_published() == self._tags()
         self._hear(data, everything=True)
         assert self._published() == self._truth()
 
@@ -194,18 +228,26 @@ class Changes(RuleBasedStateMachine):
 
     def _truth(self) -> dict[str, int]:
         return {
-            arn: document["containers"][0]["networkBindings"][0]["hostPort"]
+            arn: container["networkBindings"][0]["hostPort"]
             for arn, document in self.aws.tasks.items()
+            for container in document["containers"]
             if document["desiredStatus"] == document["lastStatus"] == "RUNNING"
+            and container["lastStatus"] == "RUNNING"
         }
 
+    def _tags(self) -> dict[str, str | None]:
+        every = {arn: self.aws.tasks[arn].get("tags", ()) for arn in self._truth()}
+        return {arn: next((tag["value"] for tag in tags), None) for arn, tags in every.items()}
+
+    def _tags_published(self) -> dict[str, str | None]:
+        return {e.task_arn or "": e.labels.get("note") for e in self._serving()}
+
     def _published(self) -> dict[str, int]:
-        return {
-            endpoint.task_arn or "": endpoint.port
-            for service in self.catalog.snapshot.services.values()
-            for endpoint in service.endpoints
-            if not endpoint.is_last_resort
-        }
+        return {e.task_arn or "": e.port for e in self._serving()}
+
+    def _serving(self) -> list[Endpoint]:
+        services = self.catalog.snapshot.services.values()
+        return [e for service in services for e in service.endpoints if not e.is_last_resort]
 
     def _hear(self, data: st.DataObject, everything: bool = False) -> None:
         if not self.told:

@@ -9,10 +9,11 @@ from discovery.ecs.calls import Steps
 from discovery.ecs.heard import FEW, LATE_S, Heard
 from discovery.ecs.memory import Memory
 from discovery.ecs.plan import LOSING, reading, update
+from discovery.ecs.rotation import SETTLED_S
 from discovery.ecs.tasks import task_of
 from discovery.model import ClusterReading
 from tests.ecs.documents import Document, binding, container, container_definition, definition, port
-from tests.ecs.fixed import SCOPE, FixedAws, by_name, sizes, small_cluster, task_arn
+from tests.ecs.fixed import CHECKED, SCOPE, FixedAws, by_name, sizes, small_cluster, task_arn
 from tests.ecs.told import CLUSTER, event, news, task_event
 
 NOW = 1_000_000.0
@@ -196,8 +197,9 @@ class TestWhatEventsDoNotTell:
     def test_tags_stay(self, world: World) -> None:
         """Reads ask for them, events have none."""
         world.aws.tasks[task_arn(1)]["tags"] = [{"key": "ecs-discovery.weight", "value": "3"}]
-        world.aws.read(world.memory, NOW + 1)
-        found = by_name(world.hear(task_event(world.changed(1), NOW + 2), later_s=3))
+        now = NOW + SETTLED_S
+        world.aws.read(world.memory, now)
+        found = by_name(world.hear(task_event(world.changed(1), now + 1), later_s=now + 2 - NOW))
         assert sorted(e.weight for e in found["orders"].endpoints) == [1, 3]
 
 
@@ -293,7 +295,7 @@ class TestHeard:
     def test_a_person_is_told(self) -> None:
         """With what it may be."""
         aws = FixedAws()
-        aws.add_service("orders", FEW, aws.add_hosts(1))
+        aws.add_service("orders", FEW, aws.add_hosts(1), **CHECKED)
         memory = Memory(heard=Heard())
         aws.read(memory, NOW)
         for document in aws.tasks.values():

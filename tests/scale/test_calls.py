@@ -1,6 +1,8 @@
 """Calls of a read, by throttle group, at several sizes of cluster."""
 
+from collections import Counter
 from math import ceil
+from typing import Any
 
 import pytest
 
@@ -8,11 +10,19 @@ from discovery.ecs.calls import CLUSTER_RESOURCES, DEFINITIONS, EC2, SERVICES
 from discovery.ecs.memory import Memory
 from discovery.ecs.plan import follow_up
 from discovery.errors import SourceUnreachable
-from tests.ecs.fixed import SCOPE
+from tests.ecs.fixed import CHECKED, SCOPE, FixedAws
 from tests.made import NOW
 from tests.scale.world import cluster
 
 SIZES = (10, 100, 1_000, 3_000)
+
+
+def known(tasks: int, **container_has: Any) -> tuple[FixedAws, Memory]:
+    """A cluster of which everything was read a moment ago."""
+    aws, memory = cluster(tasks, **container_has), Memory()
+    aws.read(memory, NOW)
+    aws.drive(follow_up(SCOPE, memory, NOW + 1))
+    return aws, memory
 
 
 @pytest.mark.parametrize("tasks", SIZES)
@@ -30,20 +40,24 @@ def test_calls_of_a_first_read(tasks: int) -> None:
 
 @pytest.mark.parametrize("tasks", SIZES)
 def test_calls_of_a_steady_read(tasks: int) -> None:
-    """⌈T/100⌉ and a third of the descriptions, and none of any other group."""
-    aws, memory = cluster(tasks), Memory()
-    aws.read(memory, NOW)
-    aws.drive(follow_up(SCOPE, memory, NOW + 1))
+    """⌈T/100⌉, and a description of 100 for each 3,000, where nothing else can have changed."""
+    aws, memory = known(tasks)
     aws.read(memory, NOW + 10)
-    assert aws.groups == {CLUSTER_RESOURCES: ceil(tasks / 100) + ceil(tasks / 300)}
+    assert +aws.operations == +Counter(ListTasks=ceil(tasks / 100), DescribeTasks=tasks // 3_000)
+
+
+@pytest.mark.parametrize("tasks", SIZES)
+def test_calls_of_a_steady_read_with_health_checks(tasks: int) -> None:
+    """⌈T/100⌉ and a third of the descriptions."""
+    aws, memory = known(tasks, **CHECKED)
+    aws.read(memory, NOW + 10)
+    assert aws.operations == {"ListTasks": ceil(tasks / 100), "DescribeTasks": ceil(tasks / 300)}
 
 
 @pytest.mark.parametrize("tasks", SIZES)
 def test_a_definition_is_read_once(tasks: int) -> None:
     """One call for each ARN, after the first read, and never again."""
-    aws, memory = cluster(tasks), Memory()
-    aws.read(memory, NOW)
-    aws.drive(follow_up(SCOPE, memory, NOW + 1))
+    aws, memory = known(tasks)
     assert aws.groups == {DEFINITIONS: len(aws.services)}
     aws.read(memory, NOW + 60)
     assert DEFINITIONS not in aws.groups

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 from discovery.catalog.catalog import Catalog
 from discovery.catalog.refresher import Refresher, Timing
@@ -39,12 +40,12 @@ class Made:
     group: str
 
 
-def cluster(tasks: int, mode: str = "bridge") -> FixedAws:
+def cluster(tasks: int, mode: str = "bridge", **container_has: Any) -> FixedAws:
     """Services of ten tasks each, twenty tasks an instance."""
     aws = FixedAws()
     hosts = aws.add_hosts(max(1, tasks // 20))
     for number in range(tasks // 10):
-        aws.add_service(f"service-{number:04}", 10, hosts, mode)
+        aws.add_service(f"service-{number:04}", 10, hosts, mode, **container_has)
     return aws
 
 
