@@ -88,10 +88,7 @@ OUTSIDE_WORLD = {
 ONLY_IN = {
     "boto3": ("discovery.ecs",),
     "botocore": ("discovery.ecs",),
-    "httpx": (
-        *("discovery.client", "discovery.ecs.metadata", "discovery.health.probes"),
-        "discovery.sources.hub",
-    ),
+    "httpx": ("discovery.client", "discovery.health.probes", "discovery.sources.hub"),
     "dnslib": ("discovery.dns",),
     "redis": ("discovery.sources.store",),
     "opentelemetry": ("discovery.tracing",),

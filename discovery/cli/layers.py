@@ -78,7 +78,7 @@ def _metadata(environment: Mapping[str, str]) -> dict[str, Any]:
     """What the task that we run in says: cluster and zone, and where its network has us listen."""
     if METADATA_VARIABLE not in environment:
         return {}
-    from discovery.ecs.metadata import identity  # httpx comes with it
+    from discovery.ecs.metadata import identity
 
     found = identity(environment)
     if found is None:

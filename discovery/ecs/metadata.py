@@ -3,13 +3,16 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from discovery.ecs.fields import Document, address, rows, text, texts
 from discovery.errors import SourceMalformed, SourceUnreachable
 
 VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 TIMEOUT_S = 1.0
+_MOST_BYTES = 1 << 20
 
 _ARN = re.compile(r"arn:[\w-]+:ecs:([\w-]+):")
 
@@ -70,14 +73,20 @@ def addresses_of(document: Document) -> tuple[str, ...]:
 
 
 def _fetch(url: str) -> Document:
-    import httpx
+    # With the standard library, as it is asked before anything else can start.
+    import json
+    from http.client import HTTPConnection, HTTPException
 
+    where = urlsplit(url)
     try:
-        # The endpoint is link-local: a proxy from the environment must not be asked for it.
-        answer = httpx.get(url, timeout=TIMEOUT_S, trust_env=False)
-        answer.raise_for_status()
-        document = answer.json()
-    except httpx.HTTPError as exc:
+        with closing(HTTPConnection(where.netloc, timeout=TIMEOUT_S)) as connection:
+            connection.request("GET", where.path)
+            answer = connection.getresponse()
+            content = answer.read(_MOST_BYTES)
+        if answer.status != 200:
+            raise HTTPException(f"status {answer.status}")
+        document = json.loads(content)
+    except (OSError, HTTPException) as exc:
         raise SourceUnreachable(f"the task metadata endpoint {url} does not answer: {exc}") from exc
     except ValueError as exc:
         raise SourceMalformed(f"the task metadata endpoint {url} gives no JSON: {exc}") from exc
