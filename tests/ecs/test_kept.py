@@ -128,6 +128,7 @@ class TestText:
             {"containerPortRange": "90-91", "protocol": "udp"},
             healthCheck={"command": ["CMD", "check"]},
             restartPolicy={"enabled": True},
+            essential=False,
             dockerLabels={"team": "a"},
         )
         read_as = ContainerDefinition(
@@ -135,6 +136,7 @@ class TestText:
             (Port(80, "tcp", "http", "app"), *(Port(n, "udp", None, "app") for n in (90, 91))),
             has_health_check=True,
             restarts=True,
+            essential=False,
             labels={"team": "a"},
         )
         found = definition_of(definition(app, arn="arn:1", networkMode="awsvpc"))
