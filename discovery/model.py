@@ -317,7 +317,8 @@ class Observation:
     """What one load of a source learned.
 
     `pending` says that more can be had at once (task definitions, say), so that the refresher
-    soon asks for that alone. `rest_s` is the shortest pause that keeps the source's budget.
+    soon asks for that alone, or after `patience_s`, where it is better had together. `rest_s` is
+    the shortest pause that keeps the source's budget.
     `again_s` is the source's own pace, where the usual interval does not suit it. `labels` are the
     clusters there are now, the default first, where a load is what tells them. `fresh_for_s` is how
     old what it says may be before it counts as stale, where the source's pace is not ours.
@@ -326,6 +327,7 @@ class Observation:
     observed_at: float
     clusters: tuple[ClusterReading, ...] = ()
     pending: bool = False
+    patience_s: float = 0.0
     rest_s: float = 0.0
     again_s: float | None = None
     labels: tuple[str, ...] = ()

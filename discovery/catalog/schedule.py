@@ -88,6 +88,7 @@ class Schedule:
         self.begin_pending()
 
     def _put_off(self, observation: Observation, now: float) -> None:
-        self._pending_at = now + EARLY_S if observation.pending else None
+        pause_s = max(EARLY_S, observation.patience_s)
+        self._pending_at = now + pause_s if observation.pending else None
         if self._has_news:
             self._pending_at = now + NEWS_S

@@ -56,6 +56,10 @@ class Standing:
     rate: float
     factor: float
 
+    def lot_s(self, count: int) -> float:
+        """Seconds until so many calls can be made at once, or as many as ever can."""
+        return max(0.0, (min(count, self.capacity) - self.tokens) / self.rate)
+
 
 @dataclass(slots=True)
 class Bucket:

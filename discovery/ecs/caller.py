@@ -52,12 +52,17 @@ class Caller:
         return at_once(lambda call: self._answer(access, call, is_cold), batch)
 
     def rest_s(self, group: str, made: Iterable[tuple[Access, int]]) -> float:
-        """How long to rest so that as many calls of the group can follow as were made."""
+        """How long to rest so that as many calls of the group can follow as were made.
+
+        What follows has no more than the steady share, even after a first read.
+        """
         counts: dict[Budget, int] = {}
         for access, count in made:
             budget = self._budgets.get(access)
             if budget is not None:
                 counts[budget] = counts.get(budget, 0) + count
+        for budget in counts:
+            budget.warm(is_cold=False)
         at = self._monotonic()
         return max((b.rest_s(group, at, count) for b, count in counts.items()), default=0.0)
 

@@ -22,7 +22,8 @@ _log = logging.getLogger("discovery")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a read came to: the reading, whether more can be had, and what to tell a person, since.
+    """What a read came to: the reading, and what to tell a person, since. `pending` definitions are
+    left to read.
 
     `scarce_calls` counts those of the scarcest quota, `seconds` how long it took. `is_told` is
     whether events keep up with what changes, `is_starting` whether a task's health is awaited.
@@ -31,7 +32,7 @@ class Outcome:
 
     reading: ClusterReading
     names: frozenset[str] | None
-    pending: bool = False
+    pending: int = 0
     is_rolling: bool = False
     is_told: bool = False
     is_starting: bool = False

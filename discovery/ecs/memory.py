@@ -125,9 +125,9 @@ class Memory:
     wanted_definitions: frozenset[str] = frozenset()
 
     @property
-    def pending(self) -> bool:
-        """Whether there are definitions to read that a later call may give."""
-        return not self.is_out and any(self.is_unread(arn) for arn in self.wanted_definitions)
+    def pending(self) -> int:
+        """How many definitions there are to read that a later call may give."""
+        return 0 if self.is_out else sum(map(self.is_unread, self.wanted_definitions))
 
     def is_unread(self, definition: str) -> bool:
         """Whether a definition is neither known nor refused."""

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 
 from discovery.ecs.budget import Standing
 from discovery.ecs.caller import Caller
-from discovery.ecs.calls import CLUSTER_RESOURCES, Answer, Batch, Steps
+from discovery.ecs.calls import CLUSTER_RESOURCES, DEFINITIONS, Answer, Batch, Steps
 from discovery.ecs.changes import Changes
 from discovery.ecs.clients import Access, Clients
 from discovery.ecs.conversation import Conversation, Outcome
@@ -347,6 +347,7 @@ class EcsSource:
             observed_at=now,
             clusters=readings,
             pending=any(last.pending for last in lasts) or self._is_news_left(),
+            patience_s=self._patience_s(),
             rest_s=rest_s,
             again_s=again_s,
             fresh_for_s=3 * again_s if again_s is not None else 0.0,
@@ -360,6 +361,24 @@ class EcsSource:
             is_open = rolling or any(last.is_starting for last in lasts)
             return None if is_open else max(SWEEP_S, self._settings.interval_s)
         return min(ROLLING_S, self._settings.interval_s) if rolling else None
+
+    def _patience_s(self) -> float:
+        """Until our share allows for a lot of definitions: after each, all that is known is mapped.
+
+        None of it where endpoints depend on any.
+        """
+        left = [(c, c.last) for c in self._clusters if c.last is not None and c.last.pending]
+        if self._is_news_left() or any(last.reading.unread for _, last in left):
+            return 0.0
+        return max(
+            (
+                standing.lot_s(last.pending)
+                for cluster, last in left
+                for standing in self._caller.standings(cluster.access)
+                if standing.group == DEFINITIONS
+            ),
+            default=0.0,
+        )
 
     def _is_news_left(self) -> bool:
         """Whether to be asked again: events wait, or a read that nobody waits for will end."""

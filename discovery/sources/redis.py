@@ -330,6 +330,7 @@ class RedisSource:
         return replace(
             observed(after),
             pending=observation.pending,
+            patience_s=observation.patience_s,
             rest_s=observation.rest_s,
             again_s=self._pace.pause_s,
         )

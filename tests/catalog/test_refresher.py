@@ -241,6 +241,14 @@ def test_asking_for_all_of_nothing_is_done_at_once() -> None:
     assert rig.refresher.ask_all().ended
 
 
+def test_what_is_better_had_together_is_asked_for_after_its_patience() -> None:
+    """Each time costs as much, however little there is."""
+    said = observed(reading(service("web", 1)), pending=True, patience_s=5.0)
+    rig = Rig(FixedSource(said, said), whole=True)
+    rig.refresher.load()
+    assert due_in(rig) == 5.0
+
+
 @pytest.mark.parametrize("hurried", [Refresher.hurry, Refresher.ask_all])
 def test_who_hurries_during_a_load_gets_another_one(
     hurried: Callable[[Refresher], object],

@@ -154,3 +154,9 @@ def test_a_clock_that_stands_still_or_turns_back_gives_nothing() -> None:
     one.take(10.0, 0.0)
     before = one.rest_s(10.0, 50)
     assert one.rest_s(5.0, 50) == before
+
+
+def test_a_lot_is_what_there_is_to_make_or_a_full_bucket() -> None:
+    """Seconds until that can be made at once."""
+    standing = Standing("ec2", tokens=5.0, capacity=25.0, rate=5.0, factor=1.0)
+    assert [standing.lot_s(count) for count in (3, 5, 15, 25, 1_000)] == [0.0, 0.0, 2.0, 4.0, 4.0]

@@ -109,3 +109,12 @@ def test_no_helper_stays_behind() -> None:
     before = set(threading.enumerate())
     at_once(lambda call: {}, CALLS)
     assert set(threading.enumerate()) <= before
+
+
+def test_the_rest_after_a_first_read_is_that_before_a_steady_one() -> None:
+    """A rest too short for its calls would have all that is known look old before they are made."""
+    clients: Any = Told(lambda cluster: {"taskArns": []})
+    caller = Caller(clients, 1.0, Listeners(), lambda: 0.0, threading.Event())
+    caller.answers(Access(), CALLS, is_cold=True)
+    # of 50 calls at once, and 2 a second, or 5 for a first read
+    assert caller.rest_s(CLUSTER_RESOURCES, [(Access(), 200)]) == (150 + CONCURRENCY) / 2

@@ -213,6 +213,24 @@ class TestReading:
             source.load(None)
             assert ecs.calls["ListTasks"] == 1
 
+    def test_definitions_are_read_as_many_as_our_share_allows_at_once(self, ecs: LocalECS) -> None:
+        """Each time all that is known is mapped anew."""
+        ecs.populate("prod", services=20, tasks=20, instances=1)
+        with closing(EcsSource(settings(share=0.2), monotonic=lambda: 0.0)) as source:
+            assert source.load(None).patience_s == 0.0
+            ecs.calls.clear()
+            later = source.load_pending()
+            assert ecs.calls == {"DescribeTaskDefinition": 5}  # then one a second
+            assert (later.pending, later.patience_s) == (True, 5.0)
+
+    def test_definitions_that_endpoints_depend_on_wait_for_no_others(self, ecs: LocalECS) -> None:
+        """They are asked for again soon, be it one by one."""
+        ecs.populate("prod", services=4, tasks=4, instances=1, mode="awsvpc")
+        ecs.faults.error(503, "DescribeTaskDefinition")
+        with closing(EcsSource(settings(share=0.2), monotonic=lambda: 0.0)) as source:
+            found = source.load(None)
+            assert (found.pending, found.patience_s) == (True, 0.0)
+
     def test_a_load_is_a_new_read_while_definitions_cannot_be_had(self, ecs: LocalECS) -> None:
         """What is pending is no excuse to say again what was."""
         ecs.populate("prod", services=1, tasks=2, instances=1)

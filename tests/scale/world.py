@@ -82,7 +82,7 @@ class SimulatedEcs:
         """Nothing to give back."""
 
     def _observed(self, now: float, found: ClusterReading, rest_s: float) -> Observation:
-        return Observation(now, (found,), pending=self._memory.pending, rest_s=rest_s)
+        return Observation(now, (found,), pending=self._memory.pending > 0, rest_s=rest_s)
 
     def _scarce(self) -> int:
         return sum(each.group == CLUSTER_RESOURCES for each in self.made)
