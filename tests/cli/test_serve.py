@@ -169,6 +169,24 @@ def test_a_malformed_file_keeps_the_last_good_one(static: Path) -> None:
         assert running.end(signal.SIGINT).code == 0
 
 
+def test_a_restart_answers_from_disk_while_ecs_is_silent(ecs: LocalECS, tmp_path: Path) -> None:
+    """At once, also by names that only definitions give; nothing in the log is an accident."""
+    words = ("serve", *FLAGS, "--cluster", "prod", "--cache", str(tmp_path / "cache"))
+    with background(*words, env=ecs.environment()) as running:
+        served = Served(running)
+        served.wait_until("/v1/services", '"name": "http"')
+        _, before = served.get("/v1/endpoints/_http._tcp.web")
+        assert running.end(signal.SIGINT).code == 0
+    ecs.faults.latency(3_600.0)
+    with background(*words, env=ecs.environment()) as running:
+        status, body = Served(running).get("/v1/endpoints/_http._tcp.web")
+        done = running.end(signal.SIGINT)
+    assert (status, body["endpoints"]) == (200, before["endpoints"])
+    assert len(before["endpoints"]) == 2
+    assert done.code == 0
+    assert "not used" not in done.err
+
+
 def test_a_source_that_fails_at_the_start_is_tried_again(tmp_path: Path, static: Path) -> None:
     """It serves as soon as there is something to serve."""
     late = tmp_path / "late.toml"
