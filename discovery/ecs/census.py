@@ -101,7 +101,8 @@ class Census:
             if task is None or at is None or not in_turn:
                 urgent.append(arn)
                 continue
-            after_s = rotation.turn_s(task, memory.definitions.get(task.definition or ""), self.now)
+            definition = memory.definitions.get(task.definition or "")
+            after_s = memory.turns.of(task, definition, self.now)
             if not after_s:
                 urgent.append(arn)
             elif after_s > rotation.ROTATION_S:

@@ -15,6 +15,7 @@ from discovery.ecs.facts import Facts, is_over
 from discovery.ecs.heard import Heard
 from discovery.ecs.hosts import Host, Instance, Machine, Public
 from discovery.ecs.members import Members, names_of
+from discovery.ecs.rotation import Turns
 from discovery.ecs.services import ServiceFacts, by_deployment
 from discovery.ecs.targets import TargetHealth
 from discovery.ecs.tasks import Family, Seen, Task
@@ -105,6 +106,7 @@ class Memory:
     made: dict[str, Made] = field(default_factory=dict)
     seen: Seen = field(default_factory=Seen)
     described_at: dict[str, float] = field(default_factory=dict)  # by ARN of the task
+    turns: Turns = field(default_factory=Turns)
     stopped: dict[str, tuple[Task, float]] = field(default_factory=dict)
     over: MutableMapping[str, int | None] = field(default_factory=lambda: LRUCache(OVER_LIMIT))
     heard: Heard | None = None  # of events, where there are any
@@ -278,6 +280,7 @@ class Memory:
         """Drop what belonged to tasks, and instances, that are not there any more."""
         self.verdicts = {k: v for k, v in self.verdicts.items() if k[0] in self.tasks}
         self.settled.clear()
+        self.turns.keep(self.tasks.keys())
         self.described_at = {a: at for a, at in self.described_at.items() if a in self.tasks}
         names = self.known_services() | self.names_of_tasks()
         self.made = {name: made for name, made in self.made.items() if name in names}

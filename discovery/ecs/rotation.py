@@ -9,7 +9,8 @@ Rule 3: an answer has room for 100 tasks: the room that is left is filled with t
 that up to 100 tasks which may change are all described with each read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from math import ceil
 
 from discovery.ecs.definitions import ContainerDefinition, Definition
@@ -23,12 +24,29 @@ ROOM = 100
 _UNREAD = Definition("")
 
 
+@dataclass(slots=True)
+class Turns:
+    """Turns of tasks, each told once for as long as the task and its definition are the same."""
+
+    _known: dict[str, tuple[Task, Definition | None, float]] = field(default_factory=dict)
+
+    def of(self, task: Task, definition: Definition | None, now: float) -> float:
+        """See `turn_s`."""
+        if _is_young(task, now):
+            return 0.0
+        known = self._known.get(task.arn)
+        if known is None or known[0] is not task or known[1] is not definition:
+            known = self._known[task.arn] = task, definition, turn_s(task, definition, now)
+        return known[2]
+
+    def keep(self, arns: Set[str]) -> None:
+        """Forget all but these."""
+        self._known = {arn: known for arn, known in self._known.items() if arn in arns}
+
+
 def turn_s(task: Task, definition: Definition | None, now: float) -> float:
     """Within how many seconds it is described again; 0 where with each read."""
-    if (task.last_status, task.desired_status) != ("RUNNING", "RUNNING"):
-        return 0.0
-    since = task.started_at or task.created_at
-    if since is not None and 0 <= now - since < YOUNG_S:
+    if (task.last_status, task.desired_status) != ("RUNNING", "RUNNING") or _is_young(task, now):
         return 0.0
     known = definition or _UNREAD
     turns = [
@@ -41,6 +59,11 @@ def turn_s(task: Task, definition: Definition | None, now: float) -> float:
     return min(turns, default=ROTATION_S)
 
 
+def _is_young(task: Task, now: float) -> bool:
+    since = task.started_at or task.created_at
+    return since is not None and 0 <= now - since < YOUNG_S
+
+
 def chosen(
     urgent: list[str], turning: Mapping[str, float], settled: Mapping[str, float], now: float
 ) -> list[str]:
@@ -48,7 +71,7 @@ def chosen(
 
     The others, with a turn of `ROTATION_S` and of `SETTLED_S`, come with when each was described.
     """
-    soon, later = (sorted(each, key=lambda arn: (each[arn], arn)) for each in (turning, settled))
+    soon, later = (sorted(each, key=each.__getitem__) for each in (turning, settled))
     first = max(_overdue(turning, ROTATION_S, now), ceil(_behind(turning, ROTATION_S, now)))
     calls = int(_behind(settled, SETTLED_S, now) / ROOM)
     then = max(_overdue(settled, SETTLED_S, now), calls * ROOM)

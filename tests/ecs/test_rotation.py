@@ -7,7 +7,7 @@ import pytest
 
 from discovery.ecs.definitions import definition_of
 from discovery.ecs.memory import Memory
-from discovery.ecs.rotation import ROTATION_S, SETTLED_S, YOUNG_S, chosen, turn_s
+from discovery.ecs.rotation import ROTATION_S, SETTLED_S, YOUNG_S, Turns, chosen, turn_s
 from discovery.ecs.tasks import task_of
 from discovery.errors import SourceUnreachable
 from tests.ecs.documents import (
@@ -59,6 +59,21 @@ class TestTurns:
     def test_what_cannot_change_while_it_runs_has_the_longest(self) -> None:
         """It leaves the list before it is anything else, and only its tags may be other ones."""
         assert turn() == SETTLED_S
+
+    def test_a_turn_that_was_told_is_that_of_the_task_as_it_is_now(self) -> None:
+        """It is told anew of another task or definition by the ARN, and youth ends by itself."""
+        told, arn = Turns(), task()["taskDefinitionArn"]
+        known = definition_of(definition(container_definition("app", port(8080)), arn=arn))
+        bound = container("app", binding(8080, 40_000))
+        young = task_of(task(bound, startedAt=NOW - YOUNG_S + 1))
+        stopping = task_of(task(bound, startedAt=NOW - YOUNG_S + 1, desiredStatus="STOPPED"))
+        assert young is not None
+        assert stopping is not None
+        assert told.of(young, known, NOW) == 0
+        assert told.of(young, known, NOW + 1) == SETTLED_S
+        assert told.of(young, None, NOW + 1) == ROTATION_S
+        assert told.of(stopping, known, NOW + 1) == 0
+        assert told.of(young, known, NOW + 1) == SETTLED_S
 
     def test_health_comes_within_the_rotation(self) -> None:
         """Where a container is checked."""
