@@ -52,6 +52,7 @@ FLOORS = {
     "discovery.catalog.merging": 1,
     "discovery.catalog.order": 1,
     "discovery.catalog.pace": 1,
+    "discovery.catalog.pending": 1,
     "discovery.catalog.schedule": 1,
     "discovery.overrides": 1,
     "discovery.overrides.watch": 2,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from discovery.catalog.order import not_older
+from discovery.catalog.pending import completed
 from discovery.errors import AccessDenied, CredentialsExpired
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
 
@@ -20,7 +21,8 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
     """The snapshot that follows from what was observed. Pure.
 
     Services read unchanged stay the same objects; their times are in `read_at`. A reading's error
-    leaves every service as it was that the reading does not name as read or absent.
+    leaves every service as it was that the reading does not name as read or absent. What waits for
+    definitions keeps the names of ports that were known.
     """
     services = dict(previous.services)
     read_at = dict(previous.read_at)
@@ -31,7 +33,7 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
             del services[key]
             read_at.pop(key, None)
         for service in reading.services:
-            services[service.key] = service
+            services[service.key] = completed(service, previous.services.get(service.key))
             read_at[service.key] = service.observed_at or observation.observed_at
         clusters[reading.label] = _cluster(
             clusters.get(reading.label), reading, reading.observed_at or observation.observed_at
