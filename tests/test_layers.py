@@ -35,6 +35,7 @@ FLOORS = {
     "discovery.ecs.changes": 2,
     "discovery.ecs.conversation": 2,
     "discovery.ecs.kept": 2,
+    "discovery.ecs.pace": 2,
     "discovery.ecs.quotas": 2,
     "discovery.ecs.clients": 2,
     "discovery.ecs.metadata": 2,

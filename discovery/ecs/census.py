@@ -6,6 +6,9 @@ Rule 2: where an answer knows none of the tasks asked for, or says nothing of on
 must agree, for a wrong cluster answers just so; also where it does not know one that is listed, or
 that so far only an event told of. Rule 3: what could not be listed or described leaves its services
 unread.
+Rule 4: in a quiet read all is described that may change. Of two of them, one lists nothing: it
+describes every task that is known, which tells of each what a list would, and its health. What has
+started and no event told is found by the other one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,12 +32,14 @@ Listed = dict[str, frozenset[str]]
 class Census:
     """One load's count of tasks. `holes`: tasks of nobody knows which service are not described.
 
-    `is_whole`: every task of the cluster is listed.
+    `is_whole`: every task of the cluster is listed. `is_quiet`: reads are rare, for events tell
+    what happens, and nothing is on its way.
     """
 
     scope: Scope
     memory: Memory
     now: float
+    is_quiet: bool = False
     unread: set[str] = field(default_factory=set)
     errors: list[SourceError] = field(default_factory=list)
     holes: bool = False
@@ -70,8 +75,15 @@ class Census:
         vanished = [arn for arn in known if arn not in self.listed]
         arns = [arn for arn in (*self.listed, *vanished) if arn not in self.asked]
         yield from self.describe_these(self._chosen(arns))
-        self.memory.seen.turn(self.memory.tasks)
-        self.memory.retire(vanished, self.now)
+        self._end(vanished)
+
+    def describe_all(self) -> Steps[None]:
+        """Describe every task that is known, in place of a list."""
+        known = dict(self.memory.tasks)
+        to_run = [arn for arn, task in known.items() if task.desired_status == "RUNNING"]
+        self.listed = dict.fromkeys(to_run, frozenset())
+        yield from self.describe_these(list(known))
+        self._end(known)
 
     def describe_these(self, arns: list[str]) -> Steps[None]:
         """Describe these tasks and no others."""
@@ -103,13 +115,17 @@ class Census:
                 continue
             definition = memory.definitions.get(task.definition or "")
             after_s = memory.turns.of(task, definition, self.now)
-            if not after_s:
+            if not after_s or (self.is_quiet and after_s <= rotation.ROTATION_S):
                 urgent.append(arn)
             elif after_s > rotation.ROTATION_S:
                 settled[arn] = at
             else:
                 turning[arn] = at
         return rotation.chosen(urgent, turning, settled, self.now)
+
+    def _end(self, gone: Iterable[str]) -> None:
+        self.memory.seen.turn(self.memory.tasks)
+        self.memory.retire(gone, self.now)
 
     def _described(
         self, chunk: list[str], before: Mapping[str, Task], answer: Document

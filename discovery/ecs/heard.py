@@ -2,6 +2,8 @@
 
 Each change of a task has a version of its own and an event (Amazon ECS API Reference, `Task`), so
 that versions which only reads know of are events that are late, lost, or went to somebody else.
+That nothing is told where nothing happens proves nothing, for a rule that matches no event of the
+cluster would be as silent: until the first event of it comes, it is read as if there were none.
 """
 
 from collections import deque

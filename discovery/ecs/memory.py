@@ -120,6 +120,7 @@ class Memory:
     instances_at: float | None = None
     counted_at: float | None = None
     looked_at: float | None = None
+    listed_at: float | None = None  # when the last read was, if it listed all and missed nothing
     task_count: int | None = None
     last: LastRead | None = None
     is_out: bool = False  # the last read learned nothing
@@ -270,6 +271,7 @@ class Memory:
 
         A load may ask for some of the wanted names only: the others' tasks and health are kept.
         """
+        self.listed_at = None
         self.wanted_at.update(dict.fromkeys((name.lower() for name in names), now))
         for name, at in list(self.wanted_at.items()):
             if is_due(at, now, UNWANTED_FOR_S):

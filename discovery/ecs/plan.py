@@ -32,6 +32,7 @@ from discovery.model import ClusterReading, Service
 
 PATIENCE_S = 5.0  # how long a whole read waits for definitions; the others come with the next one
 ROLLING_AGAIN_S = 10.0
+HURRIED_S = 24.0  # who reads again sooner than a sweep beside events wishes to know all there is
 LOOK_AROUND_PAGES = 10
 NEW_NAMES = 100  # in one load: each may cost a call of its own, and anyone may ask for any name
 COUNT_FROM_NAMES = 4
@@ -46,11 +47,18 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 def reading(
-    scope: Scope, memory: Memory, wanted: frozenset[str] | None, now: float
+    scope: Scope,
+    memory: Memory,
+    wanted: frozenset[str] | None,
+    now: float,
+    is_quiet: bool = False,
 ) -> Steps[ClusterReading]:
-    """Read the whole cluster, or the wanted names. `now` is seconds since the epoch."""
+    """Read the whole cluster, or the wanted names. `now` is seconds since the epoch.
+
+    `is_quiet`: reads are rare, for events tell what happens, and nothing is on its way.
+    """
     memory.forget_old(now)
-    read = _Read.at_time(scope, memory, now)
+    read = _Read.at_time(scope, memory, now, is_quiet)
     found = yield from read.knock(wanted)
     if found is None:
         found = yield from read.whole() if wanted is None else read.some(wanted)
@@ -102,8 +110,8 @@ class _Read:
     is_first: bool = field(default=False)
 
     @classmethod
-    def at_time(cls, scope: Scope, memory: Memory, now: float) -> "_Read":
-        look, census = Lookups(scope, memory, now), Census(scope, memory, now)
+    def at_time(cls, scope: Scope, memory: Memory, now: float, is_quiet: bool = False) -> "_Read":
+        look, census = Lookups(scope, memory, now), Census(scope, memory, now, is_quiet)
         return cls(scope, memory, now, look, census, memory.last is None)
 
     def knock(self, wanted: frozenset[str] | None) -> Steps[ClusterReading | None]:
@@ -119,11 +127,16 @@ class _Read:
         return ClusterReading(self.scope.label, unread=wanted or frozenset(), error=answer)
 
     def whole(self) -> Steps[ClusterReading]:
-        listing, _ = yield from calls.together(self.census.list_all(), self._services())
-        if listing.error is not None:
-            return ClusterReading(self.scope.label, error=listing.error)
-        yield from self.census.describe(list(self.memory.tasks))
-        self.memory.task_count = len(self.census.listed)
+        listed_at, self.memory.listed_at = self.memory.listed_at, None
+        if self.census.is_quiet and listed_at is not None and self.now - listed_at >= HURRIED_S:
+            yield from calls.together(self.census.describe_all(), self._services())
+        else:
+            listing, _ = yield from calls.together(self.census.list_all(), self._services())
+            if listing.error is not None:
+                return ClusterReading(self.scope.label, error=listing.error)
+            yield from self.census.describe(list(self.memory.tasks))
+            self.memory.task_count = len(self.census.listed)
+            self.memory.listed_at = None if self.census.errors else self.now
         yield from self.facts(None)
         if self.census.holes:
             self.census.unread |= gaps.perhaps_incomplete(self.memory, self.now)

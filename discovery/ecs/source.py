@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from queue import Empty, SimpleQueue
 
+from discovery.ecs import pace
 from discovery.ecs.budget import Standing
 from discovery.ecs.caller import Caller
 from discovery.ecs.calls import CLUSTER_RESOURCES, DEFINITIONS, Answer, Batch, Steps
@@ -38,8 +39,6 @@ from discovery.written import ClusterSettings
 
 PROMPT_S = 3.0  # how long one cluster that has been read waits for the others
 DEADLINE_S = 120.0  # how long a load waits at all, and an old reading stands for one under way
-ROLLING_S = 5.0  # the pace while a deployment runs
-SWEEP_S = 27.0  # the pace while events tell what changes; with its jitter under 30 s
 NEWS_PATIENCE_S = 0.5  # how long a load goes on waiting while there is news to take in
 
 
@@ -142,8 +141,10 @@ class EcsSource:
             if wanted is None or wanted.get(each.scope.label)
         ]
         ended = self._ended()
+        is_quiet = pace.is_quiet([cluster.last for cluster in self._clusters], self._is_hearing())
         for cluster, names in asked:
-            self._begin(cluster, names, reading(cluster.scope, cluster.memory, names, now))
+            steps = reading(cluster.scope, cluster.memory, names, now, is_quiet)
+            self._begin(cluster, names, steps)
         clusters = [cluster for cluster, _ in asked]
         may_go_on = all(cluster.stands(names) for cluster, names in asked)
         ended += self._waited_for([(c, c.under_way) for c in clusters if c.under_way], may_go_on)
@@ -341,26 +342,20 @@ class EcsSource:
     def _observation(
         self, now: float, readings: tuple[ClusterReading, ...], rest_s: float
     ) -> Observation:
-        lasts = [cluster.last for cluster in self._clusters if cluster.last is not None]
-        again_s = self._sweep_s(lasts)
+        lasts = [cluster.last for cluster in self._clusters]
+        again_s = pace.again_s(lasts, self._is_hearing(), self._settings.interval_s)
         return Observation(
             observed_at=now,
             clusters=readings,
-            pending=any(last.pending for last in lasts) or self._is_news_left(),
+            pending=any(last.pending for last in lasts if last) or self._is_news_left(),
             patience_s=self._patience_s(),
             rest_s=rest_s,
             again_s=again_s,
             fresh_for_s=3 * again_s if again_s is not None else 0.0,
         )
 
-    def _sweep_s(self, lasts: list[Outcome]) -> float | None:
-        """The pace: soon while deployments run; slower while events tell all but health."""
-        rolling = any(last.is_rolling for last in lasts)
-        alive = self._changes is not None and self._changes.is_alive
-        if alive and len(lasts) == len(self._clusters) and all(last.is_told for last in lasts):
-            is_open = rolling or any(last.is_starting for last in lasts)
-            return None if is_open else max(SWEEP_S, self._settings.interval_s)
-        return min(ROLLING_S, self._settings.interval_s) if rolling else None
+    def _is_hearing(self) -> bool:
+        return self._changes is not None and self._changes.is_alive
 
     def _patience_s(self) -> float:
         """Until our share allows for a lot of definitions: after each, all that is known is mapped.

@@ -86,11 +86,16 @@ class FixedAws:
             return result
 
     def read(
-        self, memory: Memory, now: float, wanted: set[str] | None = None, scope: Scope = SCOPE
+        self,
+        memory: Memory,
+        now: float,
+        wanted: set[str] | None = None,
+        scope: Scope = SCOPE,
+        is_quiet: bool = False,
     ) -> ClusterReading:
         """One read of the cluster, or of some names."""
         names = None if wanted is None else frozenset(wanted)
-        return self.drive(reading(scope, memory, names, now))
+        return self.drive(reading(scope, memory, names, now, is_quiet))
 
     def add_task(self, document: Document) -> str:
         """Add a task; returns its ARN."""

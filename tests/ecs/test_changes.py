@@ -11,6 +11,7 @@ import boto3
 import pytest
 
 from discovery.client.resolver import Resolver
+from discovery.ecs.pace import SWEEP_S
 from discovery.ecs.source import EcsSource
 from discovery.events import Event, Listeners, MessagesReceived, Noticed
 from discovery.local.server import LocalECS
@@ -279,21 +280,43 @@ class TestPace:
         with closing(EcsSource(settings(interval_s=10.0))) as source:
             assert source.load(None).again_s is None
 
+    def slower(self, stage: Stage, source: EcsSource) -> Observation:
+        """What the source says once it has heard of a task."""
+        heard = self.news(source)
+        source.load(None)
+        stage.run(1)
+
+        def taken_in() -> Observation | None:
+            heard.wait(PATIENCE_S)
+            found = source.load_pending()
+            return found if found.again_s is not None else None
+
+        found: Observation = until(taken_in, "a slower pace")
+        return found
+
     def test_what_events_tell_is_swept_within_30_seconds(self, stage: Stage) -> None:
         """For health, and for what was lost."""
         with closing(EcsSource(settings(interval_s=10.0))) as source:
-            heard = self.news(source)
-            source.load(None)
-            stage.run(1)
-
-            def taken_in() -> Observation | None:
-                heard.wait(PATIENCE_S)
-                found = source.load_pending()
-                return found if found.again_s is not None else None
-
-            found = until(taken_in, "a slower pace")
+            found = self.slower(stage, source)
+        assert found.again_s is not None
         assert 1.1 * found.again_s <= 30
         assert found.fresh_for_s > found.again_s
+
+    def test_of_two_sweeps_one_lists_nothing(self, stage: Stage) -> None:
+        """Events tell who starts, and descriptions who has stopped."""
+        ahead_s = [0.0]
+        lists: list[int] = []
+        with closing(
+            EcsSource(settings(interval_s=10.0), clock=lambda: time.time() + sum(ahead_s))
+        ) as source:
+            self.slower(stage, source)
+            for _ in range(4):
+                ahead_s.append(SWEEP_S)
+                stage.local.calls.clear()
+                source.load(None)
+                lists.append(stage.local.calls["ListTasks"])
+                assert stage.local.calls["DescribeTasks"] == 1
+        assert lists == [0, 1, 0, 1]
 
 
 class TestProcesses:

@@ -144,11 +144,14 @@ class Changes(RuleBasedStateMachine):
             if document["desiredStatus"] == "STOPPED" and document["lastStatus"] != "STOPPED":
                 self._end(arn)
 
-    @rule(fates=fates, waits=waits, data=st.data())
-    def read(self, fates: list[str], waits: list[bool], data: st.DataObject) -> None:
+    @rule(fates=fates, waits=waits, data=st.data(), is_quiet=st.booleans())
+    def read(
+        self, fates: list[str], waits: list[bool], data: st.DataObject, is_quiet: bool
+    ) -> None:
         """A read, whose answers fail or lag, and events between its steps."""
         self.aws.fates = list(fates)
-        self._publish(reading(SCOPE, self.memory, None, self.now), waits, data)
+        self.now += ROTATION_S if is_quiet else 0
+        self._publish(reading(SCOPE, self.memory, None, self.now, is_quiet), waits, data)
         self.aws.fates = []
 
     @rule(fates=fates, data=st.data())
@@ -168,6 +171,16 @@ class Changes(RuleBasedStateMachine):
             assert self._tags_published() == self._tags()
         self._hear(data, everything=True)
         assert self._published() == self._truth()
+
+    @rule()
+    def sweep_quietly(self) -> None:
+        """Two reads at the pace of sweeps beside events, of which one lists nothing."""
+        for _ in range(2):
+            self.now += ROTATION_S
+            self._publish(reading(SCOPE, self.memory, None, self.now, is_quiet=True))
+            assert self._published().items() <= self._truth().items()
+        assert self._published() == self._truth()
+        assert self._tags_published() == self._tags()
 
     @invariant()
     def nobody_sees_time_go_back(self) -> None:
