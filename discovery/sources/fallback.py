@@ -1,7 +1,8 @@
 """Going direct while nobody leads: rarely enough that a whole fleet of us stays within its share.
 
 Rule 1: whoever leads (a hub, a store) is asked first, each time; directly is read only while that
-fails, and only so often that all followers together make `SHARE` calls a second.
+fails, and only so often that all followers together make `SHARE` calls a second; so it is with task
+definitions, which have a quota of their own and come with the next direct read at the latest.
 Rule 2: all of a fleet lose their leader at once, so the first direct read is at a time by chance.
 Rule 3: what reads directly, and all that it loads, is made when it is needed first.
 Rule 4: how many follow is kept on disk where there is a place, so that a restart knows it. A
@@ -28,6 +29,7 @@ from discovery.sources.sealed import Sealed
 SURE_S = 180.0  # a leader counts those who asked within two minutes
 SHARE = 10.0  # calls a second of all followers, half of what ECS refills for an account
 _PAGE = 100  # tasks or instances a call
+_LOT = 25  # task definitions at once, half of the burst that ECS allows
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -49,6 +51,11 @@ class Fleet(msgspec.Struct, frozen=True):
 
     followers: _Count = 1_000
     calls: _Count = 21
+
+    @property
+    def lot_s(self) -> float:
+        """The pause of each after as many task definitions as are read at once."""
+        return self.followers * _LOT / SHARE
 
     def pause_s(self, interval_s: float) -> float:
         """The pause between direct reads of each."""
@@ -92,6 +99,7 @@ class Fallback:
         self._fleet = self._kept = counted or Fleet()
         self._is_counted = counted is not None
         self._due: float | None = None  # when to read directly next; `None` while we are led
+        self._rest_due = 0.0  # when to read directly what was put off
         self._led_since: float | None = None  # without a break
         self.news: Callable[[], None] = lambda: None
         if isinstance(leader, Hearing):
@@ -125,9 +133,14 @@ class Fallback:
         return observation
 
     def load_pending(self) -> Observation:
-        """What the last load put off, of whoever made it."""
-        source = self._direct if self._was_direct and self._direct else self._leader
-        return source.load_pending()
+        """What the last load put off, of whoever made it; of a direct read at the fleet's pace."""
+        if self._direct is None or not self._was_direct:
+            return self._leader.load_pending()
+        wait_s = self._rest_due - self._monotonic()
+        if wait_s > 0:
+            return replace(self._leader.load_pending(), pending=True, patience_s=wait_s)
+        self._rest_due = self._monotonic() + self._fleet.lot_s
+        return self._direct.load_pending()
 
     def seen(self, observed_at: float) -> None:
         """See `Ordered.seen`."""
@@ -161,8 +174,9 @@ class Fallback:
         if any(reading.learned for reading in observation.clusters):
             self._leader.seen(observation.observed_at)
             self._learn(observation)
-        pause_s = self._fleet.pause_s(self._interval_s)
+        pause_s, lot_s = self._fleet.pause_s(self._interval_s), self._fleet.lot_s
         self._due = self._monotonic() + pause_s
+        self._rest_due = self._monotonic() + lot_s
         labels = (*self._leader.labels, *observation.labels, *self._direct.labels)
         return replace(observation, labels=tuple(dict.fromkeys(labels)), fresh_for_s=3 * pause_s)
 

@@ -175,13 +175,32 @@ def test_what_was_read_directly_is_fresh_for_the_pace() -> None:
 
 def test_what_a_direct_read_put_off_is_asked_of_the_same_source() -> None:
     """And of the leader's otherwise."""
-    rig = Rig()
+    rig = Rig(followers=2)
     rig.source.load(None)
     rig.source.load_pending()
+    assert (rig.leader.pending_loads, rig.direct.pending_loads) == (1, 0)
     rig.leader.fails = True
-    next(rig.reads_at(1e6, step_s=10))
+    next(rig.reads_at(1e6))
+    rig.clock.now += rig.source.fleet.lot_s
     rig.source.load_pending()
     assert (rig.leader.pending_loads, rig.direct.pending_loads) == (1, 1)
+
+
+def test_definitions_are_read_directly_at_the_fleets_pace_too() -> None:
+    """Each of a thousand would read all of them: as many together as tasks and hosts may take."""
+    rig = Rig(followers=1_000)
+    rig.source.load(None)
+    rig.leader.fails = True
+    next(rig.reads_at(1e6))
+    for _ in range(2):
+        told = rig.source.load_pending()
+        assert rig.direct.pending_loads == 0
+        assert (told.pending, told.patience_s) == (True, pytest.approx(2_500))
+    rig.clock.now += 2_500
+    rig.source.load_pending()
+    assert rig.direct.pending_loads == 1
+    assert rig.source.load_pending().pending
+    assert rig.direct.pending_loads == 1
 
 
 def test_going_direct_is_said_once_with_its_pace() -> None:
