@@ -2,7 +2,7 @@
 
 Rule 1: whoever leads (a hub, a store) is asked first, each time; directly is read only while that
 fails, and only so often that all followers together make `SHARE` calls a second; so it is with task
-definitions, which have a quota of their own and come with the next direct read at the latest.
+definitions, which have a quota of their own: a lot of them comes with each direct read, too.
 Rule 2: all of a fleet lose their leader at once, so the first direct read is at a time by chance.
 Rule 3: what reads directly, and all that it loads, is made when it is needed first.
 Rule 4: how many follow is kept on disk where there is a place, so that a restart knows it. A
