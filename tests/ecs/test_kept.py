@@ -224,6 +224,17 @@ class TestKeeping:
         kept.file.keep([read(WEB)])
         assert kept.found == of(WEB)
 
+    def test_a_folder_that_takes_no_file_is_said_once(self) -> None:
+        """As a container's read-only disk does; what was read is known all the same."""
+        said: list[Event] = []
+        file = KeptDefinitions(
+            "/proc/self/cache.definitions", "AWS", listeners=Listeners(said.append)
+        )
+        assert file.read() == {}
+        for _ in range(2):
+            file.keep([read(WEB)])
+        assert len(said) == 1
+
     def test_of_two_that_write_the_last_one_wins(self, kept: Kept) -> None:
         """Each file is whole, and all that is in it is right; the other's is read again, once."""
         kept.opened().keep([read(WEB)])
