@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.errors import SourceMalformed
-from discovery.sources.sealed import Sealed, reason
+from discovery.sources.sealed import Sealed
 
 OURS = "ours"
 
@@ -33,10 +34,8 @@ def test_what_was_changed_is_never_believed(data: st.DataObject) -> None:
         start = data.draw(st.integers(0, len(whole)))
         end = data.draw(st.integers(start, len(whole)))
         file.path.write_bytes(whole[:start] + data.draw(st.binary(max_size=9)) + whole[end:])
-        try:
+        with suppress(SourceMalformed):
             assert file.read() == content
-        except SourceMalformed as refused:
-            assert reason(refused)
 
 
 @given(st.binary(max_size=300))
