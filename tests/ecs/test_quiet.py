@@ -63,13 +63,13 @@ def test_calls_of_sweeps(tasks: int, container_has: Document, most: float) -> No
 def test_every_sweep_brings_health() -> None:
     """Of each task that is checked, whether the tasks are listed or not."""
     aws = FixedAws()
-    aws.add_service("orders", 150, aws.add_hosts(150), **CHECKED)
+    aws.add_service("orders", 110, aws.add_hosts(110), **CHECKED)
     found = Quiet(aws)
     for health in ("HEALTHY", "UNHEALTHY", "HEALTHY"):
         for document in aws.tasks.values():
             document["containers"][0]["healthStatus"] = health
         (service,) = found.sweep().services
-        assert {each.health for each in service.endpoints} == {health.lower()}
+        assert [each.health for each in service.endpoints] == [health.lower()] * 110
 
 
 def test_a_stop_that_no_event_told_is_found_without_a_list(quiet: Quiet) -> None:
@@ -78,6 +78,14 @@ def test_a_stop_that_no_event_told_is_found_without_a_list(quiet: Quiet) -> None
     quiet.aws.tasks[task_arn(3)] |= {"desiredStatus": "STOPPED", "lastStatus": "STOPPED"}
     assert sizes(quiet.sweep()) == {"orders": 1, "users": 0}
     assert not quiet.listed
+
+
+def test_what_has_stopped_is_described_no_more(quiet: Quiet) -> None:
+    """Its end is known."""
+    quiet.aws.tasks[task_arn(3)] |= {"desiredStatus": "STOPPED", "lastStatus": "STOPPED"}
+    quiet.sweep()
+    quiet.sweep()
+    assert quiet.aws.operations == {"ListTasks": 1}
 
 
 def test_a_start_that_no_event_told_is_found_by_the_next_list(quiet: Quiet) -> None:
