@@ -5,6 +5,7 @@ What is not there, or not what it should be, is `None` or empty; nothing here ev
 
 import ipaddress
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,6 +21,12 @@ def text(document: Document, key: str) -> str | None:
     """The member, if it is text that is not empty."""
     value = document.get(key)
     return value if isinstance(value, str) and value else None
+
+
+def shared(document: Document, key: str) -> str | None:
+    """The same, for texts that many documents have: one object for all that are equal."""
+    value = text(document, key)
+    return sys.intern(value) if type(value) is str else value
 
 
 def number(document: Document, key: str) -> int | None:

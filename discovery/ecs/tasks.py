@@ -25,6 +25,7 @@ from discovery.ecs.fields import (
     part,
     port,
     rows,
+    shared,
     text,
 )
 from discovery.model import Kind, Protocol
@@ -109,8 +110,7 @@ class Task(msgspec.Struct, frozen=True, gc=False):
         """Whether it tells of a network interface of its own, as only awsvpc tasks do."""
         if self.attachments:
             return True
-        every = [i for container in self.containers for i in container.interfaces]
-        return any(i.ipv4 or i.ipv6 for i in every)
+        return any(i.ipv4 or i.ipv6 for each in self.containers for i in each.interfaces)
 
     @property
     def has_bindings(self) -> bool:
@@ -180,14 +180,14 @@ def task_of(document: Document) -> Task | None:
     attachments = rows(document, "attachments")
     return Task(
         arn=arn,
-        definition=text(document, "taskDefinitionArn"),
-        group=text(document, "group"),
-        started_by=text(document, "startedBy"),
-        instance=text(document, "containerInstanceArn"),
-        last_status=text(document, "lastStatus"),
-        desired_status=text(document, "desiredStatus"),
+        definition=shared(document, "taskDefinitionArn"),
+        group=shared(document, "group"),
+        started_by=shared(document, "startedBy"),
+        instance=shared(document, "containerInstanceArn"),
+        last_status=shared(document, "lastStatus"),
+        desired_status=shared(document, "desiredStatus"),
         stopped_reason=text(document, "stoppedReason"),
-        zone=text(document, "availabilityZone"),
+        zone=shared(document, "availabilityZone"),
         created_at=moment(document, "createdAt"),
         started_at=moment(document, "startedAt"),
         version=number(document, "version"),
@@ -222,13 +222,13 @@ def _document(text: msgspec.Raw) -> Document:
 
 
 def _container(document: Document) -> Container | None:
-    name = text(document, "name")
+    name = shared(document, "name")
     if name is None:
         return None
     return Container(
         name=name,
-        status=text(document, "lastStatus"),
-        health=text(document, "healthStatus"),
+        status=shared(document, "lastStatus"),
+        health=shared(document, "healthStatus"),
         runtime_id=text(document, "runtimeId"),
         bindings=tuple(_binding(row) for row in rows(document, "networkBindings")),
         interfaces=tuple(_interface(row) for row in rows(document, "networkInterfaces")),
@@ -240,7 +240,7 @@ def _binding(document: Document) -> Binding:
         container_port=port(document, "containerPort"),
         host_port=port(document, "hostPort"),
         protocol="udp" if document.get("protocol") == "udp" else "tcp",
-        bind_ip=text(document, "bindIP"),
+        bind_ip=shared(document, "bindIP"),
         container_range=text(document, "containerPortRange"),
         host_range=text(document, "hostPortRange"),
     )

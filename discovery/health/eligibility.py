@@ -94,11 +94,15 @@ def judged(
     kept.sort(key=lambda pair: RANK[pair[0]])
     out = [(h, c) for h, c in rated if h not in SERVES and role(c.endpoint) in served]
     return Judgement(
-        tuple(replace(c.endpoint, health=health) for health, c in kept),
+        tuple(_judged(c.endpoint, health) for health, c in kept),
         tuple(_excluded(health, c) for health, c in out),
-        tuple(replace(c.endpoint, health=health) for health, c in out),
+        tuple(_judged(c.endpoint, health) for health, c in out),
         _remembered(rated, verdicts),
     )
+
+
+def _judged(endpoint: Endpoint, health: Health) -> Endpoint:
+    return endpoint if endpoint.health == health else replace(endpoint, health=health)
 
 
 def _health(candidate: Candidate, verdicts: Verdicts) -> Health:

@@ -105,6 +105,15 @@ def test_a_task_that_came_as_before_is_the_same_object() -> None:
     assert len(seen.known) == 1
 
 
+def test_texts_that_many_tasks_have_are_kept_once() -> None:
+    """Each would come with each task: 800 bytes of it."""
+    texts = [msgspec.Raw(json.dumps(task(number=n, createdAt=1)).encode()) for n in (1, 2)]
+    one, other = described({"tasks": texts}, Seen())
+    assert one.arn != other.arn
+    assert one.definition is other.definition
+    assert one.group is other.group
+
+
 def test_texts_of_tasks_that_are_gone_are_forgotten() -> None:
     """What is remembered is bounded by what runs."""
     seen = Seen()

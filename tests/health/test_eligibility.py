@@ -55,6 +55,13 @@ def test_health_follows_report_check_and_last_verdict(
     assert [e.is_last_resort for e in judgement.endpoints] == [want not in ("healthy", "unknown")]
 
 
+def test_an_endpoint_of_which_no_health_is_known_is_the_candidates_own() -> None:
+    """There are many of them: none is made twice."""
+    known = candidate()
+    (endpoint,) = judged([known], {}).endpoints
+    assert endpoint is known.endpoint
+
+
 @pytest.mark.parametrize(
     ("out", "reason"),
     [
