@@ -4,7 +4,8 @@ Rule 1: what a hub says is as old as it was there, and older for as long as we h
 times are moved to our clock by the age that it sends along, so that clocks need not agree.
 Rule 2: nothing older is taken after something newer: of one publisher by its sequence, else, as
 epochs of two hubs do not compare, by when it was observed. The same holds for what `seen` tells.
-Rule 3: a hub that fails, or that has nothing fresh, is passed by for the next one.
+Rule 3: a hub that fails, or that has nothing fresh, is passed by for the next one. One that may not
+read any more fails, once what it has is known; one that has an outage may have it with all others.
 Rule 4: answers are bounded in size and time; closing ends a wait that is under way.
 Rule 5: whom nothing could be taken from is connected to anew, as its name may lead elsewhere by
 now, and whom to believe may be written anew.
@@ -32,7 +33,7 @@ from discovery.errors import (
     SourceUnreachable,
 )
 from discovery.events import Listeners, Noticed
-from discovery.model import Observation
+from discovery.model import Observation, Snapshot
 from discovery.secret import Secret
 from discovery.snapshots import MAX_BYTES, Told, inflated, is_older, observed, shifted, told
 from discovery.sources.base import Wanted
@@ -166,6 +167,9 @@ class HubSource:
                 continue
             if self._how.clock() - found.snapshot.observed_at <= found.snapshot.fresh_for_s:
                 return self._taken(url, found)
+            if self._known is not None and (why := _denied(found.snapshot)):
+                failures.append((url, SourceUnreachable(f"hub {url}: it may not read: {why}")))
+                continue
             stale.append((url, found))
         if stale:
             return self._taken(*max(stale, key=lambda each: each[1].snapshot.observed_at))
@@ -296,6 +300,12 @@ class HubSource:
         if waited_on is not None:
             with contextlib.suppress(OSError):
                 waited_on.shutdown(socket.SHUT_RDWR)
+
+
+def _denied(value: Snapshot) -> str | None:
+    """Why no cluster may be read there any more; `None` where any may."""
+    are_denied = value.clusters and all(cluster.denied_since for cluster in value.clusters)
+    return (value.clusters[0].error or "denied") if are_denied else None
 
 
 def _hub(written: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from uvicorn import Config
 
 from discovery.errors import (
+    AccessDenied,
     BadSetting,
     CredentialsMissing,
     SourceError,
@@ -228,6 +229,24 @@ def test_a_hub_with_fresh_data_goes_before_one_that_cannot_read() -> None:
         with pytest.raises(SourceUnreachable, match="older"):
             follower.load(None)
         follower.close()
+
+
+def test_a_hub_that_may_not_read_any_more_is_an_error_to_who_knows_what_it_has(hub: Hub) -> None:
+    """So that a fallback reads, which may; whoever comes later is told what there is."""
+    clock = FakeClock()
+    known, late = following(hub.url, clock=clock), following(hub.url, clock=clock)
+    known.load(None)
+    with pytest.raises(AccessDenied):
+        hub.say(complete=False, error=AccessDenied("ecs:ListTasks"))
+    assert names(known.load(None)) == ["web"]  # which is fresh
+    clock.now = hub.clock.now = NOW + 100
+    with pytest.raises(SourceUnreachable, match=f"hub {hub.url}: it may not read: .*ListTasks"):
+        known.load(None)
+    assert names(late.load(None)) == ["web"]
+    hub.say(WEB, API)
+    assert names(known.load(None)) == ["api", "web"]
+    known.close()
+    late.close()
 
 
 def test_followers_spread_over_the_hubs() -> None:

@@ -280,14 +280,18 @@ def test_a_password_that_was_renewed_is_used_with_the_next_connection(
 # Encryption
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1, signed by itself, and its key."""
-    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def signed(folder: Path) -> tuple[Path, Path]:
+    pem, key = folder / "cert.pem", folder / "key.pem"
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=store"
     command += f" -addext subjectAltName=IP:127.0.0.1 -out {pem} -keyout {key}"
     subprocess.run(command.split(), check=True, capture_output=True)
     return pem, key
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1, signed by itself, and its key."""
+    return signed(tmp_path)
 
 
 @pytest.fixture
@@ -314,6 +318,21 @@ def test_a_store_with_an_unknown_certificate_is_refused(encrypted: Server) -> No
     fleet = Fleet(encrypted, service("web", 1))
     with pytest.raises(SourceUnreachable, match="certificate"):
         fleet.member(at=Where("127.0.0.1", encrypted.port, is_tls=True)).load(None)
+    fleet.close()
+
+
+def test_who_is_believed_may_be_written_anew(
+    encrypted: Server, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Authorities are renewed, and sidecars are not restarted for it."""
+    (tmp_path / "before").mkdir()
+    ca, _ = signed(tmp_path / "before")
+    fleet = Fleet(encrypted, service("web", 1))
+    member = fleet.member(at=Where("127.0.0.1", encrypted.port, is_tls=True, ca=str(ca)))
+    with pytest.raises(SourceUnreachable, match="certificate"):
+        member.load(None)
+    ca.write_bytes(certificate[0].read_bytes())
+    assert hosts(member.load(None)) == ["10.0.0.1"]
     fleet.close()
 
 
