@@ -6,11 +6,11 @@ a deployment) makes two calls a second in every throttle group beside the fleet.
 """
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import ceil
 from random import Random
 
-from discovery.ecs.calls import CLUSTER_RESOURCES
+from discovery.ecs.calls import CLUSTER_RESOURCES, DEFINITIONS
 from discovery.sources.fallback import Fleet
 from tests.bench.results import Row, write_section
 from tests.made import NOW, FakeClock
@@ -21,15 +21,20 @@ SIZES = (10, 100, 1_000)
 INTERVAL_S = 10.0
 BYSTANDER = 2.0
 WARM_S, LASTS_S = 120.0, 300.0
+TURNS, APART_S = 6, 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The calls of one reader: its first read, and what is steady, from a time of zero."""
+    """The calls of one reader from a time of zero: its first read, what is steady, and its turns.
+
+    Turns are reads that are far apart, with the definitions that each takes along.
+    """
 
     first: tuple[Made, ...]
     first_s: float
     steady: tuple[Made, ...]
+    turns: tuple[tuple[Made, ...], ...]
 
 
 def watched() -> Watched:
@@ -42,8 +47,24 @@ def watched() -> Watched:
     reader.run(NOW + WARM_S)
     source.made.clear()
     reader.run(NOW + WARM_S + LASTS_S)
-    steady = tuple(Made(each.at - NOW - WARM_S, each.group) for each in source.made)
-    return Watched(tuple(Made(each.at - NOW, each.group) for each in first), first_s, steady)
+    steady = _from(source.made, NOW + WARM_S)
+    return Watched(_from(first, NOW), first_s, steady, _turns())
+
+
+def _turns() -> tuple[tuple[Made, ...], ...]:
+    clock = FakeClock()
+    source = SimulatedEcs(cluster(TASKS), clock)
+    found = []
+    for turn in range(TURNS):
+        clock.now = began = NOW + turn * APART_S
+        source.made.clear()
+        source.load(None)
+        found.append(_from(source.made, began))
+    return tuple(found)
+
+
+def _from(made: Iterable[Made], began: float) -> tuple[Made, ...]:
+    return tuple(Made(each.at - began, each.group) for each in made)
 
 
 def direct(one: Watched, readers: int) -> list[Made]:
@@ -54,16 +75,15 @@ def direct(one: Watched, readers: int) -> list[Made]:
 
 
 def unled(one: Watched, readers: int) -> list[Made]:
-    """So many that have lost their leader: each makes a first read, then goes on at its pace."""
+    """So many that have lost their leader: each reads in its turn, at the fleet's pace."""
     scarce = sum(each.group == CLUSTER_RESOURCES for each in one.first)
     pause_s = Fleet(readers, scarce).pause_s(INTERVAL_S)
-    lasts_s = max(LASTS_S, 2 * pause_s)
     chance = Random(1)
     made = []
     for _ in range(readers):
         at = pause_s * chance.random()
-        for turn in range(ceil(lasts_s / pause_s)):
-            made += [Made(at + turn * pause_s + each.at, each.group) for each in one.first]
+        for number, turn in enumerate(one.turns):
+            made += [Made(at + number * pause_s + each.at, each.group) for each in turn]
     return made
 
 
@@ -88,6 +108,8 @@ def rows() -> list[Row]:
         scarce = rate(made, CLUSTER_RESOURCES)
         name = f"{readers:,} without a leader"
         found.append(Row(f"{name}: scarce calls/s", f"{scarce:.1f}", "≤ 10.5", scarce <= 10.5))
+        named = rate(made, DEFINITIONS)
+        found.append(Row(f"{name}: calls/s of definitions, all to be read", f"{named:.1f}"))
         found.append(_refused(name, made, None))
     for readers in SIZES[:-1]:
         made = direct(one, readers)
