@@ -68,17 +68,25 @@ faults = st.lists(st.lists(st.sampled_from(FAULTS), max_size=25), min_size=1, ma
 
 @pytest.mark.parametrize("mode", ["bridge", "host"])
 @pytest.mark.parametrize("wanted", [None, EVERYTHING])
-@given(reads=faults, early=st.booleans())
+@given(reads=faults, early=st.booleans(), is_quiet=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_failures_never_make_a_service_smaller(
-    mode: str, wanted: frozenset[str] | None, reads: list[list[Answer | None]], early: bool
+    mode: str,
+    wanted: frozenset[str] | None,
+    reads: list[list[Answer | None]],
+    early: bool,
+    is_quiet: bool,
 ) -> None:
-    """Each call of each read may fail in any way; then nothing fails and everything is there."""
+    """Each call of each read may fail in any way; then nothing fails and everything is there.
+
+    Of quiet reads every other one lists nothing.
+    """
     aws, memory = cluster(mode), Memory()
     for number, failures in enumerate(reads):
         aws.fail = failing(failures)
         names = None if wanted is None else set(wanted)
-        agrees_with_the_truth(aws.read(memory, 1_000.0 + 25 * number, names))
+        found = aws.read(memory, 1_000.0 + 25 * number, names, is_quiet=is_quiet)
+        agrees_with_the_truth(found)
         if early and memory.last is not None:
             agrees_with_the_truth(aws.drive(follow_up(SCOPE, memory, 1_001.0 + 25 * number)))
     aws.fail = lambda call: None
