@@ -4,6 +4,8 @@ Rule 1: what is compared and then changed is one script, so that nothing comes b
 Rule 2: every request is bounded in time, every answer in size; none is sent a second time.
 Rule 3: after a new connection nothing is taken for unchanged, as it may lead to another server;
 after any error connections are made anew, as the name may lead to another one by now.
+Rule 4: a part of a Redis cluster that does not have our keys says who has: from then on that one is
+asked, until it fails.
 """
 
 import contextlib
@@ -32,6 +34,7 @@ ANSWER_S = 5.0
 SLICE_S = 0.5  # how soon a wait notices that it is over
 # What a script may not do, in the words of Redis 6 and 7, 7.2 and Valkey; not always with a code.
 _DENIED = ("can't run this command", "ACL failure in script")
+_NOTHING = "return 0"
 KEPT_S = 7 * 86_400  # what nobody publishes any more is forgotten
 WANT = "redis://[USER:PASSWORD@]HOST[:PORT][/DB][?cluster=NAME&ca=FILE&password=file:PATH]"
 
@@ -97,6 +100,7 @@ class Store:
         self._opening = threading.Lock()
         self._client: Any = None
         self._hearing: Any = None
+        self._moved: tuple[str, int] | None = None  # who has our keys, of a cluster
         self._connected = 0
         self._met = (0, "")  # how often we had connected, and which server that was
         self.met: Callable[[str], None] = lambda _: None
@@ -159,6 +163,7 @@ class Store:
         """Have the store tell of news from now on; whether it did not do so already."""
         if self._hearing is not None:
             return False
+        self._eval(_NOTHING)  # who has our keys is to be listened to, as it counts who does
         with self._failures():
             hearing = self._opened().pubsub()
             try:
@@ -205,14 +210,23 @@ class Store:
         """Give back connections, when nobody waits any more."""
         self._closed.set()
         self.deaf()
-        with self._opening:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._leave()
 
     def _eval(self, script: str, *arguments: object) -> Any:
+        given = (script, len(self._keys), *self._keys, *arguments)
         with self._failures():
-            return self._opened().eval(script, len(self._keys), *self._keys, *arguments)
+            try:
+                return self._opened().eval(*given)
+            except _library().exceptions.MovedError as moved:
+                self._leave((moved.host or self._at.host, moved.port))
+                return self._opened().eval(*given)
+
+    def _leave(self, for_whom: tuple[str, int] | None = None) -> None:
+        """Give back connections; the next are to somebody else, or to where we are to begin."""
+        with self._opening:
+            client, self._client, self._moved = self._client, None, for_whom
+        if client is not None:
+            client.close()
 
     def _opened(self) -> Any:
         with self._opening:
@@ -224,10 +238,11 @@ class Store:
 
     def _made(self) -> Any:
         redis, at = _library(), self._at
+        host, port = self._moved or (at.host, at.port)
         trust = {"ssl_ca_certs": at.ca, "ssl_check_hostname": True} if at.is_tls else {}
         return redis.Redis(
-            host=at.host,
-            port=at.port,
+            host=host,
+            port=port,
             db=at.database,
             username=at.user,
             socket_connect_timeout=CONNECT_S,
@@ -278,7 +293,9 @@ class Store:
             raise SourceError(exc.message) from exc
         except (_library().exceptions.RedisError, OSError, ValueError) as exc:
             client = self._client
-            if client is not None:
+            if self._moved:
+                self._leave()
+            elif client is not None:
                 client.connection_pool.disconnect(inuse_connections=False)
             raise self._meaning(exc) from exc
 
@@ -292,9 +309,6 @@ class Store:
             return SourceError(f"{store}: a permission is missing ({said}): {fix}")
         if isinstance(exc, errors.ReadOnlyError) or "-READONLY" in said:
             return SourceUnreachable(f"{store}: it is a replica by now")
-        if isinstance(exc, errors.MovedError):
-            fix = "name that one, or a store that is not divided"
-            return SourceUnreachable(f"{store}: what we share is on {exc.host}:{exc.port}: {fix}")
         if isinstance(exc, errors.ResponseError):
             return SourceUnreachable(f"{store}: it refuses: {said}")
         return SourceUnreachable(f"{store}: no answer: {said or type(exc).__name__}")
