@@ -53,13 +53,16 @@ class HostCheck:
 
 
 class TokenCheck:
-    """Passes requests that have `Authorization: Bearer` and the token; those in `OPEN` always."""
+    """Passes requests that have `Authorization: Bearer` and the token; those in `OPEN` always.
+
+    `token` says what it is by now.
+    """
 
     def __init__(
-        self, app: ASGIApp, token: str, refuse: Callable[[Unauthorized], Response]
+        self, app: ASGIApp, token: Callable[[], str], refuse: Callable[[Unauthorized], Response]
     ) -> None:
         self._app = app
-        self._token = token.encode()
+        self._token = token
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +76,7 @@ class TokenCheck:
 
     def _is_known(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        known = hmac.compare_digest(given.strip().encode(), self._token)
+        known = hmac.compare_digest(given.strip().encode(), self._token().encode())
         return known and scheme.lower() == "bearer"
 
 

@@ -179,12 +179,12 @@ def application(
     answers: Answers,
     allowed_hosts: Collection[str] = (),
     beside: Sequence[Route] = (),
-    token: str | None = None,
+    token: Callable[[], str] | None = None,
 ) -> ASGIApp:
     """The ASGI application. `allowed_hosts` are names taken in Host besides localhost.
 
     `beside` are the paths of other interfaces that live by the same rules. With a `token` only
-    requests that have it are answered.
+    requests that have what it says are answered.
     """
     routes = [*answers.routes(), *beside, *openapi.routes()]
     paths = [route.path.replace(":path", "") for route in routes]

@@ -36,7 +36,7 @@ from discovery.sidecar.stalls import Stalls
 from discovery.sidecar.tls import Certificate
 from discovery.sidecar.waits import Waits
 from discovery.sources.base import Source
-from discovery.sources.secrets import revealed
+from discovery.sources.secrets import Renewed
 from discovery.written import Address
 
 # The DNS thread waits this long for each thread that computes; the default of 5 ms is felt.
@@ -98,7 +98,7 @@ class Sidecar:
         listeners.subscribe(metrics)
         beside = [*DnsOverHttp(self._dns.answering).routes(), *metrics.routes(), *page.routes()]
         beside += Adapters(lambda: self.resolver.snapshot, settings.zone, clock).routes()
-        token = revealed(settings.http_token, "http_token") if settings.http_token else None
+        token = Renewed(settings.http_token, "http_token") if settings.http_token else None
         app = application(answers, settings.allowed_hosts, beside, token)
         connection = bounded(most, lambda: age_and_index(self.resolver.snapshot, clock()))
         self._http = HttpServer(

@@ -1,5 +1,6 @@
 """Secrets read from where settings say they are."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from discovery.errors import BadSetting
@@ -23,3 +24,21 @@ def revealed(secret: Secret, key: str) -> str:
     if not text or len(text) > _MOST or not text.isprintable():
         raise BadSetting(key, str(secret), "a file with one line that is the token")
     return text
+
+
+class Renewed:
+    """A secret that is asked for again and again, and may be renewed in its file meanwhile.
+
+    One that cannot be read leaves the one before in force. Making it may raise `BadSetting`.
+    """
+
+    def __init__(self, secret: Secret, key: str) -> None:
+        self._secret = secret
+        self._key = key
+        self._known = revealed(secret, key)
+
+    def __call__(self) -> str:
+        """The secret as it is now. From any thread."""
+        with suppress(BadSetting):
+            self._known = revealed(self._secret, self._key)
+        return self._known

@@ -53,7 +53,8 @@ class Hub:
         self.waits = Waits(self.resolver)
         self.feed = feed(clock=self.clock)
         answers = Answers(self.resolver, self.waits, tuple, clock=self.clock, feed=self.feed)
-        self._http = HttpServer(application(answers, token=token), Address("127.0.0.1", port))
+        wanted = None if token is None else lambda: token
+        self._http = HttpServer(application(answers, token=wanted), Address("127.0.0.1", port))
 
     @property
     def url(self) -> str:
