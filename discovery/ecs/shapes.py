@@ -260,8 +260,10 @@ def _candidate(
 def _weight(task: Task, owner: Owner) -> float:
     """The tag of the task, else of the service; what is no number over 0 counts as not set."""
     for tags in (task.tags, owner.tags):
+        if WEIGHT_TAG not in tags:
+            continue
         try:
-            weight = float(tags.get(WEIGHT_TAG, ""))
+            weight = float(tags[WEIGHT_TAG])
         except ValueError:
             continue
         if math.isfinite(weight) and weight >= 0:
