@@ -40,6 +40,7 @@ FLOORS = {
     "discovery.ecs.clients": 2,
     "discovery.ecs.metadata": 2,
     "discovery.ecs.checkup": 2,
+    "discovery.ecs.models": 2,
     "discovery.ecs.parsing": 2,
     "discovery.sources": 2,
     "discovery.sources.lease": 1,

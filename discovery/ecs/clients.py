@@ -149,12 +149,15 @@ class Clients:
     def _session(self, access: Access) -> "Session":
         from botocore.session import Session
 
+        from discovery.ecs.models import Models
         from discovery.ecs.parsing import ParserFactory
 
         with self._locks[access]:
             if access not in self._sessions:
                 session = Session()
                 session.register_component("response_parser_factory", ParserFactory())
+                models = Models(session.get_component("data_loader"))
+                session.register_component("data_loader", models)
                 if access.role_arn is not None:
                     region = self._region(access)
                     _assume(session, Session(), access.role_arn, access.external_id, region)

@@ -11,6 +11,7 @@ from botocore.validate import ParamValidator
 
 from discovery.ecs.calls import CLUSTER_RESOURCES, EC2, Answer, Call, NoSuchService, Steps
 from discovery.ecs.memory import Memory, Scope
+from discovery.ecs.models import OPERATIONS
 from discovery.ecs.plan import reading
 from discovery.errors import SourceError
 from discovery.model import ClusterReading, Service
@@ -66,6 +67,7 @@ class FixedAws:
         self.calls.append(call)
         shape = model(call.service).operation_model(call.operation).input_shape
         assert shape is not None
+        assert call.operation in OPERATIONS.get(call.service, {call.operation})
         problems = ParamValidator().validate(call.parameters, shape)
         assert not problems.has_errors(), problems.generate_report()
         failure = self.fail(call)
