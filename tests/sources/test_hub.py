@@ -402,6 +402,16 @@ def test_an_answer_that_never_ends_is_given_up(head: bytes) -> None:
         follower.close()
 
 
+def test_a_hub_that_is_silent_is_passed_by_for_the_next_one(hub: Hub) -> None:
+    """As one whose machine is gone without a word: a connection to it stays open for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        follower = following(url, hub.url, whole_s=0.3, seed=asking_first(0))
+        assert names(follower.load(None)) == ["web"]
+        assert follower._urls[0] == hub.url
+        follower.close()
+
+
 def test_a_hub_that_takes_no_connection_is_given_up() -> None:
     """As one that is gone."""
     with socket.create_server(("127.0.0.1", 0)) as free:
