@@ -4,9 +4,10 @@ Rule 1: a task is described with each read when it is new, on its way up or out,
 restarted in place; within `ROTATION_S`, which brings its health, when a container is checked, may
 end by itself, or is not known well enough.
 Rule 2: of every other one nothing changes but its tags before it leaves the list of what is to run:
-it is described within `SETTLED_S`, and makes no call while a call would not be full.
+it is described within `SETTLED_S`, a hundred at a time where there are as many.
 Rule 3: an answer has room for 100 tasks: the room that is left is filled with the next in turn, so
-that up to 100 tasks which may change are all described with each read.
+that up to 100 tasks which may change are all described with each read. While nobody has a turn, no
+call is made.
 """
 
 from collections.abc import Mapping, Set
@@ -99,7 +100,10 @@ def _overdue(described: Mapping[str, float], after_s: float, now: float) -> int:
 
 
 def _behind(described: Mapping[str, float], after_s: float, now: float) -> float:
-    """How many more should have been described since the oldest was, for an even pace."""
+    """How many more should have been described since the oldest was, for an even pace.
+
+    Going by the oldest rather than by the last read, no fraction of a call is rounded up twice.
+    """
     if not described:
         return 0.0
     oldest = min(described.values())
