@@ -51,10 +51,12 @@ class Caller:
         """One answer for each call, in order."""
         return at_once(lambda call: self._answer(access, call, is_cold), batch)
 
-    def rest_s(self, group: str, made: Iterable[tuple[Access, int]]) -> float:
-        """How long to rest so that as many calls of the group can follow as were made.
+    def rest_s(self, group: str, made: Iterable[tuple[Access, int]], saves: bool) -> float:
+        """How long to rest so that as many calls of the group as were made fit our share again.
 
-        What follows has no more than the steady share, even after a first read.
+        That is until as many of them can be made at once as ever can; the others wait for their
+        turns. Who `saves` rests until none has to wait. What follows has no more than the steady
+        share, even after a first read.
         """
         counts: dict[Budget, int] = {}
         for access, count in made:
@@ -64,7 +66,7 @@ class Caller:
         for budget in counts:
             budget.warm(is_cold=False)
         at = self._monotonic()
-        return max((b.rest_s(group, at, count) for b, count in counts.items()), default=0.0)
+        return max((b.rest_s(group, at, n, saves) for b, n in counts.items()), default=0.0)
 
     def standings(self, access: Access) -> tuple[Standing, ...]:
         """How the budget stands that calls with this access count against; empty before any."""

@@ -26,10 +26,10 @@ class Budget:
             self._buckets[group].throttled(started, now)
             return self._buckets[group].factor
 
-    def rest_s(self, group: str, now: float, count: int) -> float:
-        """How long to rest so that `count` calls of the group can follow."""
+    def rest_s(self, group: str, now: float, count: int, saves: bool) -> float:
+        """How long to rest before `count` calls of the group."""
         with self._lock:
-            return self._buckets[group].rest_s(now, count)
+            return self._buckets[group].rest_s(now, count, saves)
 
     def standings(self, now: float) -> tuple[Standing, ...]:
         """How every throttle group stands."""

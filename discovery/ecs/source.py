@@ -194,7 +194,7 @@ class EcsSource:
             self._clients, self._settings.share, self._listeners, self._monotonic, self._closed
         )
         self._rested_at = float("-inf")
-        self._longest_rest_s = 0.0
+        self._longest_rest_s = self._cycle_s = 0.0
         self._is_recalled = False
         self._clusters = [self._cluster(each) for each in self._settings.clusters]
 
@@ -351,7 +351,7 @@ class EcsSource:
             patience_s=self._patience_s(),
             rest_s=rest_s,
             again_s=again_s,
-            fresh_for_s=3 * again_s if again_s is not None else 0.0,
+            fresh_for_s=3 * max(again_s or 0.0, self._cycle_s),
         )
 
     def _is_hearing(self) -> bool:
@@ -386,11 +386,20 @@ class EcsSource:
         return min(self._longest_rest_s, max(0.0, self._rested_at - self._clock()))
 
     def _sweep_ends(self, asked: Iterable[_Cluster]) -> None:
-        """Note until when to rest so that a sweep of as many calls fits our share."""
-        made = [(c.access, c.last.scarce_calls) for c in asked if c.last is not None]
-        # A load of a few new names does not shorten the rest after the sweep before it.
-        self._longest_rest_s = max(self._rest_s(), self._caller.rest_s(CLUSTER_RESOURCES, made))
+        """Note until when to rest so that sweeps of as many calls fit our share, and their cycle.
+
+        Definitions that are left are read between sweeps, so until then the rest is a long one.
+        """
+        lasts = [(c.access, c.last) for c in asked if c.last is not None]
+        made = [(access, last.scarce_calls) for access, last in lasts]
+        is_pending = any(last.pending for _, last in lasts)
+        rest_s = self._caller.rest_s(CLUSTER_RESOURCES, made, saves=is_pending)
+        # A load of a few new names shortens neither the rest after a sweep nor its cycle.
+        left_s = self._rest_s()
+        self._longest_rest_s = max(left_s, rest_s)
         self._rested_at = self._clock() + self._longest_rest_s
+        cycle_s = self._longest_rest_s + max((last.seconds for _, last in lasts), default=0.0)
+        self._cycle_s = max(cycle_s, self._cycle_s) if left_s else cycle_s
 
 
 _End = tuple[_Cluster, Conversation]

@@ -117,4 +117,6 @@ def test_the_rest_after_a_first_read_is_that_before_a_steady_one() -> None:
     caller = Caller(clients, 1.0, Listeners(), lambda: 0.0, threading.Event())
     caller.answers(Access(), CALLS, is_cold=True)
     # of 50 calls at once, and 2 a second, or 5 for a first read
-    assert caller.rest_s(CLUSTER_RESOURCES, [(Access(), 200)]) == (150 + CONCURRENCY) / 2
+    made = [(Access(), 200)]
+    assert caller.rest_s(CLUSTER_RESOURCES, made, saves=True) == (150 + CONCURRENCY) / 2
+    assert caller.rest_s(CLUSTER_RESOURCES, made, saves=False) == CONCURRENCY / 2

@@ -289,7 +289,7 @@ class TestPace:
         def taken_in() -> Observation | None:
             heard.wait(PATIENCE_S)
             found = source.load_pending()
-            return found if found.again_s is not None else None
+            return found if found.again_s is not None and found.again_s > 10.0 else None
 
         found: Observation = until(taken_in, "a slower pace")
         return found

@@ -252,11 +252,17 @@ class TestReading:
     def test_a_large_sweep_asks_for_rest(self, ecs: LocalECS) -> None:
         """So that the same calls fit our share again."""
         ecs.populate("prod", services=1, tasks=400, instances=1)
-        with closing(EcsSource(settings(share=0.2))) as source:
-            # 9 calls from a share of 1 a second
-            assert source.load(None).rest_s > 5
+        at = time.time()
+        with closing(
+            EcsSource(settings(share=0.2), clock=lambda: at, monotonic=lambda: 0.0)
+        ) as source:
+            # 9 calls from a share of 10 at once and 0.4 a second
+            first = source.load(None)
             few = source.load({"prod": frozenset()})
-        assert few.rest_s > 5  # a small load in between does not shorten it
+        assert first.rest_s == pytest.approx((9 - 1) / 0.4)
+        assert first.fresh_for_s == pytest.approx(3 * first.rest_s)
+        # a small load in between shortens nothing
+        assert (few.rest_s, few.fresh_for_s) == (first.rest_s, first.fresh_for_s)
 
 
 class TestClusters:

@@ -70,7 +70,8 @@ class SimulatedEcs:
         names = None if wanted is None else wanted["prod"]
         found = self._held(reading(SCOPE, self._memory, names, now))
         self._is_cold = False
-        rest_s = self._buckets[CLUSTER_RESOURCES].rest_s(self._clock(), self._scarce() - before)
+        bucket, made = self._buckets[CLUSTER_RESOURCES], self._scarce() - before
+        rest_s = bucket.rest_s(self._clock(), made, saves=self._memory.pending > 0)
         return self._observed(now, found, rest_s)
 
     def load_pending(self) -> Observation:
