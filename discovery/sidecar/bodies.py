@@ -5,7 +5,7 @@ A client that does not read holds up one piece and what the system takes, not a 
 
 import asyncio
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from discovery.errors import BadInput
@@ -21,12 +21,18 @@ class TooLarge(BadInput):
 
 
 async def body_of(request: Request, most: int) -> bytes:
-    """The whole body. Raises `TooLarge` over so many octets, without reading on."""
+    """The whole body. Raises `TooLarge` over so many octets, without reading on.
+
+    Raises `BadInput`, which nobody reads, where the client goes before that.
+    """
     body = bytearray()
-    async for octets in request.stream():
-        body += octets
-        if len(body) > most:
-            raise TooLarge(f"a body has at most {most} octets here")
+    try:
+        async for octets in request.stream():
+            body += octets
+            if len(body) > most:
+                raise TooLarge(f"a body has at most {most} octets here")
+    except ClientDisconnect as exc:
+        raise BadInput("the connection ended before the body did") from exc
     return bytes(body)
 
 

@@ -89,10 +89,11 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request; uvicorn's own timer bounds the silence before it."""
-        self.waiting[self] = None
+        if self in self.connections:  # else it was displaced meanwhile
+            self.waiting[self] = None
         super().on_response_complete()
         if self._answers:  # the next one was there already
-            del self.waiting[self]
+            self.waiting.pop(self, None)
         self._bound_the_end()
 
     def timeout_keep_alive_handler(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from discovery.client.resolver import Resolver
 from discovery.settings import Settings
+from discovery.sidecar.adapters.routes import Adapters
 from discovery.sidecar.app import Answers, application
 from discovery.sidecar.bodies import PIECE
 from discovery.sidecar.connections import Connection
@@ -65,6 +66,18 @@ class Last(Connection):
     stalled_s = 0.2
 
 
+class Late(Few):
+    """Those that are displaced have their answer ready in that very moment."""
+
+    late: ClassVar[list[Connection]] = []
+
+    def _displace_another(self) -> None:
+        longest = next(iter(self.waiting))
+        super()._displace_another()
+        longest.on_response_complete()
+        self.late.extend(each for each in (longest,) if each in self.waiting)
+
+
 POSTED = b"POST /v3/discovery:clusters HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
 STREAM = b"GET /v1/watch/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -77,8 +90,11 @@ def serving(connection: type[Connection], endpoints: int = 2) -> Iterator[Where]
     with Resolver(source=source, settings=SETTINGS, whole=True) as resolver:
         assert resolver.wait_ready(TIMEOUT_S)
         waits = Waits(resolver)
+        adapters = Adapters(lambda: resolver.snapshot, SETTINGS.zone, time.time).routes()
         server = HttpServer(
-            application(Answers(resolver, waits, list)), Address("127.0.0.1", 0), connection
+            application(Answers(resolver, waits, list), beside=adapters),
+            Address("127.0.0.1", 0),
+            connection,
         )
         server.start()
         try:
@@ -136,6 +152,28 @@ def test_unfinished_requests_lock_nobody_out(octets: bytes) -> None:
         with connected(where, WHOLE) as one:
             assert status(one) == 200
         assert is_closed(held[0])
+
+
+def test_who_was_displaced_takes_no_place_any_more() -> None:
+    """Though an answer to it is complete before its end is seen: the next one displaces another."""
+    with contextlib.ExitStack() as stack:
+        where = stack.enter_context(serving(Late))
+        for _ in range(2 * Few.most):
+            stack.enter_context(connected(where, POSTED))
+        with connected(where, WHOLE) as one:
+            assert status(one) == 200
+        assert Late.late == []
+
+
+def test_who_goes_in_the_middle_of_a_body_is_no_mistake_of_ours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No traceback is written, however often that happens."""
+    with serving(Known) as where:
+        with connected(where, POSTED):
+            assert until(lambda: Known.last and Known.last.cycle)
+        assert until(lambda: Known.last and not Known.last.tasks)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_who_is_being_answered_is_not_displaced() -> None:
