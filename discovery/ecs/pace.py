@@ -3,7 +3,9 @@
 Soon while deployments run, and rarely while events tell all that happens but health.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf
 
 from discovery.ecs.conversation import Outcome
 
@@ -30,3 +32,31 @@ def is_quiet(lasts: Sequence[Outcome | None], is_hearing: bool) -> bool:
 
 def _is_told(lasts: Sequence[Outcome | None], is_hearing: bool) -> bool:
     return is_hearing and all(last is not None and last.is_told for last in lasts)
+
+
+@dataclass(slots=True)
+class Rest:
+    """The rest after a sweep, and its cycle: how long the sweep and the rest take together.
+
+    Times are seconds; `clock` gives those since the epoch. Used by one thread.
+    """
+
+    clock: Callable[[], float]
+    longest_s: float = 0.0
+    cycle_s: float = 0.0
+    _until: float = field(default=-inf)
+
+    @property
+    def left_s(self) -> float:
+        """What is left of it; a clock that was set back does not make it longer."""
+        return min(self.longest_s, max(0.0, self._until - self.clock()))
+
+    def begin(self, rest_s: float, sweep_s: float) -> None:
+        """A sweep has ended that took so long.
+
+        One of a few new names shortens neither the rest after the one before it nor its cycle.
+        """
+        left_s = self.left_s
+        self.longest_s = max(left_s, rest_s)
+        self._until = self.clock() + self.longest_s
+        self.cycle_s = max(self.longest_s + sweep_s, self.cycle_s if left_s else 0.0)

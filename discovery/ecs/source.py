@@ -28,6 +28,7 @@ from discovery.ecs.eventbridge import Told
 from discovery.ecs.heard import Heard
 from discovery.ecs.kept import beside
 from discovery.ecs.memory import DENIED_FOR_S, Memory, Scope
+from discovery.ecs.pace import Rest
 from discovery.ecs.plan import follow_up, reading, update
 from discovery.ecs.queues import queue_of
 from discovery.errors import BadSetting, SourceUnreachable
@@ -151,7 +152,7 @@ class EcsSource:
         self._sweep_ends(clusters)
         self._keep_definitions()
         words = [word for c, names in asked if (word := c.word(names)) is not None]
-        return self._observation(now, (*ended, *words), self._rest_s())
+        return self._observation(now, (*ended, *words), self._rest.left_s)
 
     def load_pending(self) -> Observation:
         """Take in what events told, read definitions that were left for later, and nothing else."""
@@ -169,7 +170,7 @@ class EcsSource:
         ended += self._waited_for(begun, may_go_on=True)
         self._keep_definitions()
         # The rest after the last sweep goes on counting from its end.
-        return self._observation(now, tuple(ended), self._longest_rest_s)
+        return self._observation(now, tuple(ended), self._rest.longest_s)
 
     def close(self) -> None:
         """Close connections; a load under way ends soon."""
@@ -193,8 +194,7 @@ class EcsSource:
         self._caller = Caller(
             self._clients, self._settings.share, self._listeners, self._monotonic, self._closed
         )
-        self._rested_at = float("-inf")
-        self._longest_rest_s = self._cycle_s = 0.0
+        self._rest = Rest(self._clock)
         self._is_recalled = False
         self._clusters = [self._cluster(each) for each in self._settings.clusters]
 
@@ -351,7 +351,7 @@ class EcsSource:
             patience_s=self._patience_s(),
             rest_s=rest_s,
             again_s=again_s,
-            fresh_for_s=3 * max(again_s or 0.0, self._cycle_s),
+            fresh_for_s=3 * max(again_s or 0.0, self._rest.cycle_s),
         )
 
     def _is_hearing(self) -> bool:
@@ -381,12 +381,8 @@ class EcsSource:
             return False
         return self._changes.waiting or any(c.under_way or c.update for c in self._clusters)
 
-    def _rest_s(self) -> float:
-        """What is left of the rest; a clock that was set back does not make it longer."""
-        return min(self._longest_rest_s, max(0.0, self._rested_at - self._clock()))
-
     def _sweep_ends(self, asked: Iterable[_Cluster]) -> None:
-        """Note until when to rest so that sweeps of as many calls fit our share, and their cycle.
+        """Rest, so that sweeps of as many calls fit our share.
 
         Definitions that are left are read between sweeps, so until then the rest is a long one.
         """
@@ -394,12 +390,7 @@ class EcsSource:
         made = [(access, last.scarce_calls) for access, last in lasts]
         is_pending = any(last.pending for _, last in lasts)
         rest_s = self._caller.rest_s(CLUSTER_RESOURCES, made, saves=is_pending)
-        # A load of a few new names shortens neither the rest after a sweep nor its cycle.
-        left_s = self._rest_s()
-        self._longest_rest_s = max(left_s, rest_s)
-        self._rested_at = self._clock() + self._longest_rest_s
-        cycle_s = self._longest_rest_s + max((last.seconds for _, last in lasts), default=0.0)
-        self._cycle_s = max(cycle_s, self._cycle_s) if left_s else cycle_s
+        self._rest.begin(rest_s, max((last.seconds for _, last in lasts), default=0.0))
 
 
 _End = tuple[_Cluster, Conversation]
