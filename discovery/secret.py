@@ -4,7 +4,10 @@ import re
 from dataclasses import dataclass, field
 
 _FILE = "file:"
-_PASSWORDS = re.compile(r"(://[^:@/?#\s]*:)[^@/?#\s]*(?=@)|([?&]password=)(?!file:)[^&#\s]*")
+_NEXT = r",\w+://"  # another URL
+_SO_FAR = rf"(?:(?!{_NEXT}).)*"
+_IN_QUERY = re.compile(rf"([?&]password=)(?!file:)(?:(?!{_NEXT})[^&])*", re.DOTALL | re.IGNORECASE)
+_OF_USER = re.compile(rf"(://(?:(?!{_NEXT})[^:@])*:){_SO_FAR}(?=@)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +38,9 @@ def secret(value: object) -> Secret:
 
 
 def without_password(url: str) -> str:
-    """A URL, or several, as it may be shown: `redis://app:***@cache:6379`."""
-    return _PASSWORDS.sub(r"\1\2***", url)
+    """A URL, or several, as it may be shown: `redis://app:***@cache:6379`.
+
+    Rather too little than a password that should have been written in another way, as `a/b` or
+    `a@b`: what is shown is often a mistake.
+    """
+    return _OF_USER.sub(r"\1***", _IN_QUERY.sub(r"\1***", url))

@@ -34,7 +34,7 @@ from discovery.errors import (
 )
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Snapshot
-from discovery.secret import Secret
+from discovery.secret import Secret, without_password
 from discovery.snapshots import MAX_BYTES, Told, inflated, is_older, observed, shifted, told
 from discovery.sources.base import Wanted
 from discovery.sources.secrets import revealed
@@ -315,7 +315,7 @@ def _hub(written: str) -> str:
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment or "@" in parts.netloc:
-        raise BadSetting("source", written, WANT)
+        raise BadSetting("source", without_password(written), WANT)
     return written.rstrip("/")
 
 

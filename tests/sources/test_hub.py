@@ -430,15 +430,17 @@ def test_a_hub_that_takes_no_connection_is_given_up() -> None:
         "http://hub:x",
         "http://hub:0",
         "http://me:secret@hub",
+        "http://a:1,https://me:a/secret@hub",
         "http://hub/?a=b",
         "http://a:1,",
         "http://a:1,ftp://b",
     ],
 )
 def test_what_is_no_hub_is_refused_at_once(written: str) -> None:
-    """With what would be right."""
-    with pytest.raises(BadSetting, match="HUB:PORT"):
+    """With what would be right, and without a password."""
+    with pytest.raises(BadSetting, match="HUB:PORT") as caught:
         hubs(written)
+    assert "secret" not in str(caught.value)
 
 
 def test_hubs_are_written_with_commas() -> None:

@@ -89,6 +89,7 @@ def test_what_a_query_may_say() -> None:
         "redis://app:secret@cache?timeout=5",
         "redis://app:secret@cache?ca=a&ca=b",
         "redis://app:secret@cache#0",
+        "redis://app:a/secret@cache",
     ],
 )
 def test_an_address_with_a_mistake_is_said_without_its_password(written: str) -> None:
@@ -105,7 +106,13 @@ def test_an_address_with_a_mistake_is_said_without_its_password(written: str) ->
         ("rediss://:pw@cache", "rediss://:***@cache"),
         ("redis://cache?password=pw&cluster=x", "redis://cache?password=***&cluster=x"),
         ("redis://cache?password=file:/run/pw", "redis://cache?password=file:/run/pw"),
+        ("redis://app:a/b@cache", "redis://app:***@cache"),
+        ("redis://app:a@b@cache", "redis://app:***@cache"),
+        ("redis://app:a?b#c d@cache", "redis://app:***@cache"),
+        ("redis://cache:1?password=a@b#c d&ca=f", "redis://cache:1?password=***&ca=f"),
+        ("redis://cache?Password=pw", "redis://cache?Password=***"),
         ("http://a:80,https://b:1", "http://a:80,https://b:1"),
+        ("http://a:80,https://u:p@b:1,http://c:2", "http://a:80,https://u:***@b:1,http://c:2"),
         ("file:a@b", "file:a@b"),
     ],
 )
