@@ -35,12 +35,16 @@ def completed(service: Service, known: Service | None) -> Service:
     if known is None or not service.definitions_pending:
         return service
     before = _known(e for e in (*known.endpoints, *known.spares) if e.task_definition)
-    names = {(e.container, e.container_port, e.protocol): e.port_name for e in before.each.values()}
+    endpoints = tuple(map(before.completed, service.endpoints))
+    spares = tuple(map(before.completed, service.spares))
+    # A name that nothing of what serves has is no name of a port: nobody would be there.
+    named = (e for e in endpoints or spares if e.port_name)
+    names = {(e.container, e.container_port, e.protocol): e.port_name for e in named}
     default = service.default_port
     return replace(
         service,
-        endpoints=tuple(map(before.completed, service.endpoints)),
-        spares=tuple(map(before.completed, service.spares)),
+        endpoints=endpoints,
+        spares=spares,
         ports=tuple(_named(port, names) for port in service.ports),
         default_port=_named(default, names) if default is not None else None,
     )

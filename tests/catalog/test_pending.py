@@ -58,6 +58,25 @@ def test_another_definition_may_have_given_the_port_another_name() -> None:
     assert [e.port_name for e in after.endpoints] == [None]
 
 
+@pytest.mark.parametrize("spares", [(), (at(1),)])
+def test_a_name_that_only_another_definition_is_known_to_give_is_not_ready(
+    spares: tuple[Endpoint, ...],
+) -> None:
+    """Who asks for it is not told that nobody is there, though others with it may still end."""
+    after = completed(web(at(3, SECOND), spares=spares, pending=True), KNOWN)
+    assert after.default_port == Port(80, "tcp", None, "app")
+    with pytest.raises(NotReady):
+        names.endpoints_at(after, HTTP)
+
+
+def test_while_two_definitions_run_the_known_name_is_answered() -> None:
+    """By who has it, in whichever order."""
+    for both in ((at(1), at(3, SECOND)), (at(3, SECOND), at(1))):
+        after = completed(web(*both, pending=True), KNOWN)
+        assert [e.host for e in names.endpoints_at(after, HTTP)] == ["10.0.0.1"]
+        assert after.ports[0].name == "http"
+
+
 def test_nothing_known_is_nothing_taken_over() -> None:
     """The first read of all."""
     first = web(at(1), pending=True)
