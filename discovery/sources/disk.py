@@ -1,7 +1,8 @@
 """The last good snapshot on disk, so that a restart in an outage answers at once.
 
 Two files: `PATH` has the snapshot and is written when content changes; `PATH.times` has its newer
-times, which is little. Both are documents as `/v1/snapshot` has them.
+times, which is little. Both are documents as `/v1/snapshot` has them, of one publisher, as indices
+of two processes do not compare.
 
 Rule 1: what cannot be used is refused with the reason, and left where it is until it is replaced.
 Rule 2: what is read is as old as it is; times that were not written make it older, never newer.
@@ -10,6 +11,7 @@ Rule 3: a disk that fails is said, and nothing else fails.
 
 import os
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -41,6 +43,7 @@ class Disk:
         self._times = Sealed(f"{os.fspath(path)}.times", identity)
         self._listeners = listeners or Listeners()
         self._clock = clock
+        self._name = uuid.uuid4().hex
         self._kept: Snapshot | None = None
         self._said = ""
 
@@ -67,10 +70,12 @@ class Disk:
             return
         try:
             if self._kept is None or snapshot.index != self._kept.index:
-                self._file.write(document(snapshot, self._clock()))
+                self._file.write(document(snapshot, self._clock(), publisher=self._name))
             elif snapshot.read_at != self._kept.read_at:
-                changes = Changes(snapshot.index)
-                self._times.write(document(snapshot, self._clock(), changes=changes))
+                changes, name = Changes(snapshot.index), self._name
+                self._times.write(
+                    document(snapshot, self._clock(), publisher=name, changes=changes)
+                )
         except OSError as error:
             self._say(f"cache {self._file.path} cannot be written: {reason(error)}")
             return

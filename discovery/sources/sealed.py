@@ -50,10 +50,8 @@ class Sealed:
 
     def read(self) -> bytes:
         """Its content. Raises `OSError` where it cannot be read, `SourceMalformed` for the rest."""
-        # Neither a link to elsewhere nor a pipe that nobody writes to.
-        file = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(file, "rb") as opened:
-            _refuse_foreign(os.fstat(file))
+        with open(self.path, "rb", opener=_opener) as opened:
+            _refuse_foreign(os.fstat(opened.fileno()))
             head = _head(opened.readline(_MOST_HEAD))
             if head.identity != self._identity:
                 raise SourceMalformed(f"it is of {head.identity}, not of {self._identity}")
@@ -88,6 +86,11 @@ class Sealed:
 def reason(error: Exception) -> str:
     """Why reading or writing failed, in words."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _opener(path: str, flags: int) -> int:
+    """Neither a link to elsewhere nor a pipe that nobody writes to."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _head(line: bytes) -> _Head:

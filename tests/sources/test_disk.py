@@ -185,6 +185,17 @@ def test_another_clusters_file_is_refused(kept: Kept) -> None:
     assert "ecs stage" in kept.said[0]
 
 
+def test_times_of_another_process_make_nothing_newer(kept: Kept) -> None:
+    """Two that share a file by mistake may have the same index for what is not the same."""
+    kept.opened().keep(holding(service("web", 3, 4)))
+    kept.clock.now += 3_600
+    kept.disk.keep(replace(kept.snapshot, read_at={("demo", "web"): kept.clock.now}))
+    found = kept.read()
+    assert found is not None
+    assert found.read_at == {("demo", "web"): NOW}
+    assert [e.host for e in found.services["demo", "web"].endpoints] == ["10.0.0.3", "10.0.0.4"]
+
+
 def test_a_disk_that_fails_is_said_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """What is known is served all the same."""
     (tmp_path / "cache").mkdir()  # a name that no file can take

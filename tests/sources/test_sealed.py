@@ -1,12 +1,13 @@
 """Files that are replaced whole and believed whole; see `test_disk` for what is refused."""
 
+import os
 import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery.errors import SourceMalformed
@@ -15,6 +16,7 @@ from discovery.sources.sealed import Sealed
 OURS = "ours"
 
 
+@settings(deadline=None)  # the disk takes the time it takes
 @given(st.lists(st.binary(max_size=2_000), max_size=3))
 def test_what_is_read_is_what_was_written(pieces: list[bytes]) -> None:
     """Whatever it is."""
@@ -24,6 +26,7 @@ def test_what_is_read_is_what_was_written(pieces: list[bytes]) -> None:
         assert file.read() == b"".join(pieces)
 
 
+@settings(deadline=None)  # the disk takes the time it takes
 @given(st.data())
 def test_what_was_changed_is_never_believed(data: st.DataObject) -> None:
     """Octets turned, cut off or put in, wherever: it is refused, or says what it said."""
@@ -38,6 +41,7 @@ def test_what_was_changed_is_never_believed(data: st.DataObject) -> None:
             assert file.read() == content
 
 
+@settings(deadline=None)  # the disk takes the time it takes
 @given(st.binary(max_size=300))
 def test_anything_else_is_refused(octets: bytes) -> None:
     """With a reason, and no other error."""
@@ -46,6 +50,14 @@ def test_anything_else_is_refused(octets: bytes) -> None:
         file.path.write_bytes(octets)
         with pytest.raises(SourceMalformed):
             file.read()
+
+
+def test_what_cannot_be_read_stays_open_nowhere(tmp_path: Path) -> None:
+    """However often it is tried."""
+    files = os.listdir("/proc/self/fd")
+    with pytest.raises(IsADirectoryError):
+        Sealed(tmp_path, OURS).read()
+    assert len(os.listdir("/proc/self/fd")) == len(files)
 
 
 def test_of_two_that_write_each_is_read_whole(tmp_path: Path) -> None:
