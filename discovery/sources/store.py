@@ -135,10 +135,14 @@ class Store:
 
     def read(self, stamp: str, token: str) -> Shelf:
         """What differs from what is known, by its stamp and by the token of its document."""
-        said = self._eval(scripts.READ, stamp, token, MOST_BYTES)
-        if self._is_another():
-            self.deaf()  # what is listened to may be the one before
-            said = self._eval(scripts.READ, "", "", MOST_BYTES)
+        try:
+            said = self._eval(scripts.READ, stamp, token, MOST_BYTES)
+            if self._is_another():
+                self.deaf()  # what is listened to may be the one before
+                said = self._eval(scripts.READ, "", "", MOST_BYTES)
+        except SourceError:
+            self.deaf()  # whom we cannot ask may not reach us either, and a dead end is silent
+            raise
         left, now, *found = said
         lease_left_s = left / 1_000 if left >= 0 else None
         if not found or found[0] is None:

@@ -408,6 +408,18 @@ def test_what_a_store_refuses_is_said_and_it_is_connected_to_anew(
     store.close()
 
 
+def test_after_a_failure_news_are_listened_to_anew(fleet: Fleet) -> None:
+    """A network that lost one connection without a word may have lost the other one, too."""
+    store = Store(Where("127.0.0.1", fleet.server.port), fleet.name)
+    assert store.listen()
+    fleet.client.set(fleet.key("snapshot"), "no hash")
+    with pytest.raises(SourceUnreachable):
+        store.read("", "")
+    assert store.listen()
+    assert not store.listen()
+    store.close()
+
+
 def test_who_has_our_keys_in_a_cluster_is_asked_until_it_fails(
     server: Server, tmp_path: Path
 ) -> None:
