@@ -18,6 +18,8 @@ _QUEUE = re.compile(
 )
 _CLUSTER_WANT = "NAME, REGION/NAME or a cluster's ARN"
 _FORWARD_WANT = "a resolver's ADDR or ADDR:PORT, auto, or ZONE=ADDR, such as corp.example=10.0.0.2"
+_ROLE_ARN = re.compile(r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+")
+_SOME_ROLE = "arn:aws:iam::123456789012:role/discovery"
 _CLUSTER_KEYS = ("name", "region", "role_arn", "external_id", "alias")
 
 
@@ -299,6 +301,8 @@ def _cluster_table(table: Mapping[str, object]) -> ClusterSettings:
     given = {key: text(value) for key, value in table.items()}
     if not _LABEL.fullmatch(given.get("alias", "x")):
         raise ValueError("an alias of letters, digits, - and _")
+    if not _ROLE_ARN.fullmatch(given.get("role_arn", _SOME_ROLE)):
+        raise ValueError(f"a role_arn such as {_SOME_ROLE}")
     named = _cluster(given.pop("name"))
     region = given.pop("region", named.region)
     return ClusterSettings(named.name, region, **given, arn=named.arn)

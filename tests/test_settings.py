@@ -29,6 +29,7 @@ def test_the_strongest_layer_wins() -> None:
     assert origins["zone"] == "file a.toml"
 
 
+ROLE = "arn:aws:iam::123456789012:role/path/discovery"
 CHINA = "arn:aws-cn:ecs:cn-north-1:123456789012:cluster/prod"
 
 
@@ -65,6 +66,7 @@ def test_durations_mean_what_they_say(written: object, seconds: float) -> None:
         ("clusters", [{"name": "a", "rolearn": "b"}]),
         ("clusters", 3),
         ("clusters", [{"name": "a", "alias": "my cluster/x"}]),
+        ("clusters", [{"name": "a", "role_arn": "discovery"}]),
         ("allowed_hosts", 3),
         ("source", " "),
         ("forward", "resolver.example"),
@@ -118,8 +120,8 @@ def test_a_secret_that_cannot_be_used_is_not_shown() -> None:
             ClusterSettings("prod", "cn-north-1", arn=CHINA),
         ),
         (
-            {"name": "prod", "region": "eu-west-1", "alias": "eu", "role_arn": "arn:aws:iam::1:r"},
-            ClusterSettings("prod", "eu-west-1", "arn:aws:iam::1:r", None, "eu"),
+            {"name": "prod", "region": "eu-west-1", "alias": "eu", "role_arn": ROLE},
+            ClusterSettings("prod", "eu-west-1", ROLE, None, "eu"),
         ),
         (
             {"name": CHINA, "alias": "cn"},

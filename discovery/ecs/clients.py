@@ -69,6 +69,11 @@ class Access:
     role_arn: str | None = None
     external_id: str | None = None
 
+    @property
+    def account(self) -> str | None:
+        """The account of the role; of our own credentials nobody knows it without a call."""
+        return self.role_arn.partition("::")[2].partition(":")[0] if self.role_arn else None
+
 
 class Clients:
     """Builds and keeps clients, for any thread.

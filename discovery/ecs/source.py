@@ -245,16 +245,20 @@ class EcsSource:
         )
 
     def _label_of(self, told: Told) -> str | None:
-        """Which of our clusters an event is of, by what is known of each."""
-        for cluster in self._clusters:
+        """Which of our clusters an event is of.
+
+        Of two of one name and region that which is read by a role of the event's account.
+        """
+        _, _, _, region, account, name = told.cluster.split(":", 5)
+        for cluster in sorted(self._clusters, key=lambda c: c.access.account is None):
             scope, access = cluster.scope, cluster.access
             if scope.cluster.startswith("arn:"):
-                if scope.cluster == told.cluster:
-                    return scope.label
-                continue
-            region = self._clients.client("ecs", access).meta.region_name
-            _, _, _, where, _, name = told.cluster.split(":", 5)
-            if (where, name) == (region, f"cluster/{scope.cluster}"):
+                is_ours = scope.cluster == told.cluster
+            elif name == f"cluster/{scope.cluster}" and access.account in (account, None):
+                is_ours = region == self._clients.client("ecs", access).meta.region_name
+            else:
+                is_ours = False
+            if is_ours:
                 return scope.label
         return None
 

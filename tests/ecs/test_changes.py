@@ -11,6 +11,7 @@ import boto3
 import pytest
 
 from discovery.client.resolver import Resolver
+from discovery.ecs import eventbridge
 from discovery.ecs.pace import SWEEP_S
 from discovery.ecs.source import EcsSource
 from discovery.events import Event, Listeners, MessagesReceived, Noticed
@@ -180,6 +181,31 @@ class TestFollowing:
             until(lambda: stage.local.calls["ListTasks"] > lists, "a read that waits")
             stage.run(1)
             until(lambda: running(resolver) == 2, "two endpoints")
+
+
+@pytest.mark.parametrize(
+    ("arn", "label"),
+    [
+        ("arn:aws:ecs:us-east-1:111111111111:cluster/prod", "prod"),
+        ("arn:aws:ecs:us-east-1:222222222222:cluster/prod", "theirs"),
+        ("arn:aws:ecs:eu-west-1:111111111111:cluster/prod", "europe"),
+        ("arn:aws:ecs:eu-west-1:111111111111:cluster/other", None),
+        ("arn:aws:ecs:eu-west-1:333333333333:cluster/whole", "whole"),
+        ("arn:aws:ecs:eu-west-1:111111111111:cluster/whole", None),
+    ],
+)
+def test_clusters_of_one_name_are_told_apart(stage: Stage, arn: str, label: str | None) -> None:
+    """By their region, and by the account of the role that reads them."""
+    role_arn = "arn:aws:iam::222222222222:role/discovery"
+    whole = "arn:aws:ecs:eu-west-1:333333333333:cluster/whole"
+    clusters = (
+        ClusterSettings("prod"),
+        ClusterSettings("prod", alias="theirs", role_arn=role_arn),
+        ClusterSettings("prod", region="eu-west-1", alias="europe"),
+        ClusterSettings("whole", "eu-west-1", arn=whole),
+    )
+    with closing(EcsSource(Settings(clusters=clusters, events=QUEUE))) as source:
+        assert source._label_of(eventbridge.Told(arn)) == label
 
 
 class TestTrouble:
