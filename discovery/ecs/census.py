@@ -110,7 +110,8 @@ class Census:
         for arn in arns:
             task, at = memory.tasks.get(arn), memory.described_at.get(arn)
             in_turn = arn in self.listed and arn not in memory.doubted
-            if task is None or at is None or not in_turn:
+            # What was described later than now was by a clock that has been set back since.
+            if task is None or at is None or at > self.now or not in_turn:
                 urgent.append(arn)
                 continue
             definition = memory.definitions.get(task.definition or "")

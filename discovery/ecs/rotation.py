@@ -62,7 +62,7 @@ def turn_s(task: Task, definition: Definition | None, now: float) -> float:
 
 def _is_young(task: Task, now: float) -> bool:
     since = task.started_at or task.created_at
-    return since is not None and 0 <= now - since < YOUNG_S
+    return since is not None and abs(now - since) < YOUNG_S  # clocks differ
 
 
 def chosen(
@@ -96,7 +96,7 @@ def _turn_s(container: Container, known: ContainerDefinition | None, mode: str) 
 
 
 def _overdue(described: Mapping[str, float], after_s: float, now: float) -> int:
-    return sum(not 0 <= now - at < after_s for at in described.values())
+    return sum(now - at >= after_s for at in described.values())
 
 
 def _behind(described: Mapping[str, float], after_s: float, now: float) -> float:
