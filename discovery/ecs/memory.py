@@ -279,8 +279,9 @@ class Memory:
         self.tasks = {task.arn: task for task in self.tasks_of(self.wanted_at.keys())}
 
     def prune(self) -> None:
-        """Drop what belonged to tasks, and instances, that are not there any more."""
-        self.verdicts = {k: v for k, v in self.verdicts.items() if k[0] in self.tasks}
+        """Drop what belonged to tasks, containers and instances that are not there any more."""
+        runs = {(t.arn, c.name, c.runtime_id) for t in self.tasks.values() for c in t.containers}
+        self.verdicts = {run: v for run, v in self.verdicts.items() if run in runs}
         self.settled.clear()
         self.turns.keep(self.tasks.keys())
         self.described_at = {a: at for a, at in self.described_at.items() if a in self.tasks}
