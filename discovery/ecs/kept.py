@@ -27,7 +27,7 @@ from discovery.sources.sealed import Sealed, reason
 # To be raised when the same answer of ECS comes to another `Definition`; other fields, and other
 # types of them, are told apart by themselves.
 MEANING = 1
-PAUSE_S = 60.0  # between writes while more definitions come in
+PAUSE_S = 60.0  # between writes while more definitions come in, or the disk fails
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(tuple[Definition, ...])
@@ -91,6 +91,7 @@ class KeptDefinitions:
         self._monotonic = monotonic
         self._kept: Mapping[str, Definition] = {}
         self._tried_at = -inf
+        self._is_failing = False
         self._said = ""
 
     def read(self) -> Mapping[str, Definition]:
@@ -107,15 +108,16 @@ class KeptDefinitions:
         """Write what is in use, by the last outcome of each cluster, where any of that is new.
 
         What is not in use any more goes then, once all clusters are read: a name that is read on
-        demand says nothing of the others. While more come in, they are written once in a while
-        only. Blocks as long as the disk.
+        demand says nothing of the others. While more come in, or the disk fails, they are written
+        once in a while only. Blocks as long as the disk.
         """
         whole = [last for last in lasts if last is not None and last.names is None]
         used = {arn: known for last in whole for arn, known in last.definitions.items()}
         if used.keys() <= self._kept.keys():
             return
         now = self._monotonic()
-        if any(last.pending for last in whole) and now - self._tried_at < PAUSE_S:
+        is_early = now - self._tried_at < PAUSE_S
+        if is_early and (self._is_failing or any(last.pending for last in whole)):
             return
         self._tried_at = now
         is_all = len(whole) == len(lasts) and all(last.reading.complete for last in whole)
@@ -125,9 +127,10 @@ class KeptDefinitions:
         try:
             self._file.write([encoded(kept.values())])
         except OSError as error:
+            self._is_failing = True
             self._say(f"cache {self._file.path} cannot be written: {reason(error)}")
             return
-        self._kept, self._said = kept, ""
+        self._kept, self._is_failing, self._said = kept, False, ""
 
     def _say(self, message: str) -> None:
         if message != self._said:
