@@ -127,8 +127,9 @@ class _Read:
         return ClusterReading(self.scope.label, unread=wanted or frozenset(), error=answer)
 
     def whole(self) -> Steps[ClusterReading]:
-        listed_at, self.memory.listed_at = self.memory.listed_at, None
-        if self.census.is_quiet and listed_at is not None and self.now - listed_at >= HURRIED_S:
+        since_s, self.memory.listed_at = self.now - (self.memory.listed_at or inf), None
+        # Without a task a list alone asks anything, and proves that ECS still answers.
+        if self.census.is_quiet and self.memory.tasks and since_s >= HURRIED_S:
             yield from calls.together(self.census.describe_all(), self._services())
         else:
             listing, _ = yield from calls.together(self.census.list_all(), self._services())

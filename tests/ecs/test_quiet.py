@@ -127,6 +127,15 @@ def test_what_could_not_be_described_is_listed_again(quiet: Quiet) -> None:
     assert quiet.listed
 
 
+def test_a_cluster_without_a_task_is_listed_each_time(quiet: Quiet) -> None:
+    """A read that asks nothing would say that all is well in an outage."""
+    for document in quiet.aws.tasks.values():
+        document |= {"desiredStatus": "STOPPED", "lastStatus": "STOPPED"}
+    for _ in range(3):
+        quiet.sweep()
+        assert quiet.aws.calls
+
+
 def test_a_read_of_some_names_is_no_list_of_all(quiet: Quiet) -> None:
     """Of the others nothing is known since."""
     quiet.aws.read(quiet.memory, quiet.now, {"orders"})
