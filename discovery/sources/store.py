@@ -229,8 +229,7 @@ class Store:
         """Give back connections; the next are to somebody else, or to where we are to begin."""
         with self._opening:
             client, self._client, self._moved = self._client, None, for_whom
-        if client is not None:
-            client.close()
+        _give_back(client)
 
     def _opened(self) -> Any:
         with self._opening:
@@ -296,11 +295,9 @@ class Store:
         except BadSetting as exc:
             raise SourceError(exc.message) from exc
         except (_library().exceptions.RedisError, OSError, ValueError) as exc:
-            client = self._client
             if self._moved:
                 self._leave()
-            elif client is not None:
-                client.connection_pool.disconnect(inuse_connections=False)
+            _give_back(self._client)
             raise self._meaning(exc) from exc
 
     def _meaning(self, exc: Exception) -> SourceError:
@@ -316,6 +313,12 @@ class Store:
         if isinstance(exc, errors.ResponseError):
             return SourceUnreachable(f"{store}: it refuses: {said}")
         return SourceUnreachable(f"{store}: no answer: {said or type(exc).__name__}")
+
+
+def _give_back(client: Any) -> None:
+    """Close connections; one that another thread uses closes when nobody has it any more."""
+    if client is not None:
+        client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _ms(seconds: float) -> int:

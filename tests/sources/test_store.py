@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -438,6 +439,23 @@ def test_who_has_our_keys_in_a_cluster_is_asked_until_it_fails(
     with pytest.raises(SourceUnreachable, match="no answer"):
         store._eval(asked)
     assert store._eval(asked) == b"found"
+    store.close()
+
+
+def test_who_turns_to_another_node_ends_no_request_of_another_thread(fleet: Fleet) -> None:
+    """The renewal of a lease may be under way: its connection is given back when it has ended."""
+    store = Store(Where("127.0.0.1", fleet.server.port), fleet.name)
+    said: list[object] = []
+    asking = threading.Thread(target=lambda: said.append(store._eval("return 1")))
+    fleet.client.client_pause(60_000, all=False)  # scripts wait
+    try:
+        asking.start()
+        until(lambda: fleet.client.info("clients")["blocked_clients"])
+        store._leave(("127.0.0.1", fleet.server.port))
+    finally:
+        fleet.client.client_unpause()
+    asking.join()
+    assert said == [1]
     store.close()
 
 
