@@ -4,7 +4,7 @@ Rule 1: a reader ignores members that it does not know, has a default for each t
 it left out, and reads its own format and the one before it. Whatever it could misread, such as a
 new value of a member it knows, is a new format.
 Rule 2: a document is believed whole or not at all; what is wrong is a `SourceMalformed`.
-Rule 3: times are the writer's clock; whoever reads moves them to its own by `shifted`.
+Rule 3: times are the writer's clock; whoever reads moves them to its own (`sources.hearsay`).
 Rule 4: with `since` a document is what changed since that index and can be read only on top of the
 snapshot of that index; times are always all there, as `[time, services]` runs in order of services.
 """
@@ -19,18 +19,15 @@ from typing import Annotated
 
 import msgspec
 
-from discovery.catalog.order import is_before
 from discovery.documents import Document, endpoint, endpoints, in_order
-from discovery.errors import SourceError, SourceMalformed
+from discovery.errors import SourceMalformed
 from discovery.model import (
     MAX_WEIGHT,
     Cluster,
-    ClusterReading,
     Endpoint,
     Exclusion,
     Identity,
     Kind,
-    Observation,
     Placement,
     Port,
     Protocol,
@@ -141,48 +138,6 @@ def inflated(content: bytes) -> bytes:
     if not inflate.eof:
         raise SourceMalformed(f"it is cut off or over {MAX_BYTES >> 20} MiB")
     return whole
-
-
-def shifted(value: Snapshot, by_s: float) -> Snapshot:
-    """The snapshot with all its times moved, such as from another machine's clock to ours."""
-    return replace(
-        value,
-        observed_at=value.observed_at + by_s,
-        clusters=tuple(_shifted(cluster, by_s) for cluster in value.clusters),
-        read_at={
-            key: value.read_at.get(key, service.observed_at) + by_s
-            for key, service in value.services.items()
-        },
-    )
-
-
-def observed(value: Snapshot) -> Observation:
-    """The snapshot as what a source learned: one reading a cluster, all of it explained."""
-    by_cluster: dict[str, list[Service]] = {label: [] for label in value.labels}
-    for service in value.services.values():
-        at = value.read_at.get(service.key, service.observed_at)
-        read = service if service.observed_at == at else replace(service, observed_at=at)
-        by_cluster.setdefault(service.cluster, []).append(read)
-    readings = tuple(_reading(c, by_cluster[c.label]) for c in value.clusters)
-    return Observation(
-        value.observed_at, readings, labels=value.labels, fresh_for_s=value.fresh_for_s
-    )
-
-
-def is_older(value: Told, known: Told | None, since: float, now: float) -> bool:
-    """Whether it is from before what is known, or was observed before `since`; all in one clock.
-
-    Of one publisher's epoch the sequence decides; else, since epochs of two do not compare, when
-    it was observed.
-    """
-    one = value.snapshot
-    if known is not None:
-        other = known.snapshot
-        if (value.publisher, one.epoch) != (known.publisher, other.epoch):
-            since = max(since, other.observed_at)
-        elif one.sequence < other.sequence:
-            return True
-    return is_before(one.observed_at, since, now)
 
 
 # Writing
@@ -380,24 +335,3 @@ def _times(found: _Document, value: Snapshot) -> dict[Key, float]:
         raise SourceMalformed("read_at has times for another number of services")
     times = itertools.chain.from_iterable(itertools.repeat(at, n) for at, n in found.read_at)
     return {service.key: at for service, at in zip(in_order(value), times, strict=True)}
-
-
-def _shifted(value: Cluster, by_s: float) -> Cluster:
-    return replace(
-        value,
-        observed_at=None if value.observed_at is None else value.observed_at + by_s,
-        denied_since=None if value.denied_since is None else value.denied_since + by_s,
-    )
-
-
-def _reading(cluster: Cluster, services: Iterable[Service]) -> ClusterReading:
-    unread = cluster.error or (None if cluster.observed_at else "it was not read yet")
-    return ClusterReading(
-        cluster.label,
-        tuple(services),
-        complete=cluster.observed_at is not None,
-        error=SourceError(unread) if unread else None,
-        explained=True,
-        heard=cluster.heard,
-        observed_at=cluster.observed_at or 0.0,  # older than any where there is none
-    )

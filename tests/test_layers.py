@@ -43,6 +43,7 @@ FLOORS = {
     "discovery.ecs.models": 2,
     "discovery.ecs.parsing": 2,
     "discovery.sources": 2,
+    "discovery.sources.hearsay": 1,
     "discovery.sources.lease": 1,
     "discovery.sources.publication": 1,
     "discovery.sources.scripts": 1,

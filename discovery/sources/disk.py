@@ -18,8 +18,9 @@ from contextlib import suppress
 from discovery.errors import SourceMalformed
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Snapshot
-from discovery.snapshots import Changes, document, observed, told
+from discovery.snapshots import Changes, document, told
 from discovery.sources.base import Ordered, Source, Wanted
+from discovery.sources.hearsay import observed
 from discovery.sources.sealed import Sealed, reason
 
 FUTURE_S = 5.0  # how far a clock may have been set back before ages mean nothing

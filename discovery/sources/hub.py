@@ -35,8 +35,9 @@ from discovery.errors import (
 from discovery.events import Listeners, Noticed
 from discovery.model import Observation, Snapshot
 from discovery.secret import Secret, without_password
-from discovery.snapshots import MAX_BYTES, Told, inflated, is_older, observed, shifted, told
+from discovery.snapshots import MAX_BYTES, Told, inflated, told
 from discovery.sources.base import Wanted
+from discovery.sources.hearsay import is_older, observed, shifted
 from discovery.sources.secrets import revealed
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from discovery.catalog.pace import Pace
 from discovery.errors import SourceError, SourceMalformed, SourceUnreachable
 from discovery.events import Listeners, Noticed
 from discovery.model import Cluster, ClusterReading, Observation, Snapshot
-from discovery.snapshots import Told, is_older, observed, shifted
+from discovery.snapshots import Told
 from discovery.sources.base import Hearing, Source, Wanted
+from discovery.sources.hearsay import is_older, newest, observed, shifted
 from discovery.sources.lease import Fitness, Terms, is_behind, least_epoch
 from discovery.sources.publication import Shelf, heard, publication
 from discovery.sources.store import Store
@@ -229,7 +230,7 @@ class RedisSource:
         taken = replace(found, snapshot=shifted(found.snapshot, by_s))
         if is_older(taken, self._known, self._since, now):
             return None
-        self._told, self._stamp, self._known = found, shelf.stamp, _newest(self._known, taken)
+        self._told, self._stamp, self._known = found, shelf.stamp, newest(self._known, taken)
         return self._known
 
     def _distrust(self, epoch: int) -> NoReturn:
@@ -390,18 +391,6 @@ class RedisSource:
         if message != self._said:
             self._said = message
             self._listeners.emit(Noticed(message))
-
-
-def _newest(known: Told | None, taken: Told) -> Told:
-    """What was taken; where others could read less than was known before, that in its place."""
-    if known is None:
-        return taken
-    said, newest = taken.snapshot, merged(known.snapshot, observed(taken.snapshot))
-    epoch, sequence, fresh_for_s = said.epoch, said.sequence, said.fresh_for_s
-    return replace(
-        taken,
-        snapshot=replace(newest, epoch=epoch, sequence=sequence, fresh_for_s=fresh_for_s),
-    )
 
 
 def _all(source: Source) -> Observation:

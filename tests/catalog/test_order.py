@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from discovery.catalog.merging import merged
 from discovery.catalog.order import SLACK_S
 from discovery.model import Cluster, ClusterReading, Observation, Service, Snapshot
-from discovery.snapshots import observed
+from discovery.sources.hearsay import observed
 from tests.made import NOW, service
 
 EMPTY = Snapshot(epoch=1, clusters=(Cluster("demo"), Cluster("prod")))
