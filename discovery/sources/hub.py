@@ -263,12 +263,12 @@ class HubSource:
         ends.start()
         try:
             yield
-        except httpx.HTTPError as exc:
+        except BadSetting as exc:
+            raise SourceError(exc.message) from exc
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:  # or a name that none can be
             if is_over.is_set():
                 raise SourceUnreachable(f"its answer took over {within_s:.3g} s") from exc
             raise SourceUnreachable(f"no answer: {exc or type(exc).__name__}") from exc
-        except BadSetting as exc:
-            raise SourceError(exc.message) from exc
         finally:
             ends.cancel()
 

@@ -1,6 +1,7 @@
 """Following hubs: what is taken over, what is refused, and how long anything may take."""
 
 import gzip
+import re
 import socket
 import subprocess
 import sys
@@ -410,6 +411,17 @@ def test_a_hub_that_is_silent_is_passed_by_for_the_next_one(hub: Hub) -> None:
         assert names(follower.load(None)) == ["web"]
         assert follower._urls[0] == hub.url
         follower.close()
+
+
+@pytest.mark.parametrize("name", ["hub..local", "a" * 64, "xn--a", "999.1.1.1"])
+def test_a_hub_whose_name_cannot_be_one_is_passed_by(hub: Hub, name: str) -> None:
+    """It is a failure like any other, with its name."""
+    wrong = f"http://{name}:80"
+    follower = following(wrong, hub.url, seed=asking_first(0))
+    assert follower.load(None).labels == ("demo",)
+    follower.close()
+    with pytest.raises(SourceUnreachable, match=re.escape(wrong)):
+        following(wrong).load(None)
 
 
 def test_a_hub_that_takes_no_connection_is_given_up() -> None:
