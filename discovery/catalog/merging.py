@@ -72,9 +72,10 @@ def following(before: Snapshot, after: Snapshot) -> Snapshot:
 def fresh_for_s(least_s: float, known: Snapshot, observation: Observation) -> float:
     """How old data may be before it is stale: longer where the source's pace is stretched.
 
-    The rest of a load that only adds to the one before says nothing about the pace.
+    A load that learned nothing, or only adds to the one before, says nothing about the pace.
     """
-    stretched_s = known.fresh_for_s if observation.pending else 0.0
+    is_whole = not observation.pending and any(r.learned for r in observation.clusters)
+    stretched_s = 0.0 if is_whole else known.fresh_for_s
     return max(least_s, 3 * observation.rest_s, observation.fresh_for_s, stretched_s)
 
 

@@ -140,7 +140,8 @@ class Fallback:
         if wait_s > 0:
             return replace(self._leader.load_pending(), pending=True, patience_s=wait_s)
         self._rest_due = self._monotonic() + self._fleet.lot_s
-        return self._direct.load_pending()
+        fresh_for_s = 3 * self._fleet.pause_s(self._interval_s)
+        return replace(self._direct.load_pending(), fresh_for_s=fresh_for_s)
 
     def seen(self, observed_at: float) -> None:
         """See `Ordered.seen`."""

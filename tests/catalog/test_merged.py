@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.catalog.merging import changed_names, merged
+from discovery.catalog.merging import changed_names, fresh_for_s, merged
 from discovery.errors import (
     AccessDenied,
     CredentialsExpired,
@@ -183,6 +183,22 @@ def test_the_index_only_grows_and_tells_of_every_change(
         ]
         assert after.index == now.index + (0 if same else 1)
         now = after
+
+
+@pytest.mark.parametrize(
+    ("observation", "found"),
+    [
+        (observed(reading(service("web", 1))), 30.0),
+        (observed(reading(service("web", 1)), rest_s=20.0), 60.0),
+        (observed(reading(service("web", 1)), pending=True), 600.0),
+        (failed(ERROR), 600.0),
+    ],
+)
+def test_only_a_whole_load_that_learned_anything_tells_the_pace(
+    observation: Observation, found: float
+) -> None:
+    """Data is not stale before it was to be read again because somebody else failed meanwhile."""
+    assert fresh_for_s(30.0, replace(LOADED, fresh_for_s=600.0), observation) == found
 
 
 def test_health_is_content() -> None:

@@ -198,8 +198,9 @@ def test_definitions_are_read_directly_at_the_fleets_pace_too() -> None:
         assert told.pending
         assert told.patience_s == pytest.approx(2_500)
     rig.clock.now += 2_500
-    rig.source.load_pending()
+    found = rig.source.load_pending()
     assert rig.direct.pending_loads == 1
+    assert found.fresh_for_s == 3 * rig.source.fleet.pause_s(10.0)  # tasks are not read sooner
     assert rig.source.load_pending().pending
     assert rig.direct.pending_loads == 1
 
