@@ -40,6 +40,7 @@ from discovery.written import ClusterSettings
 
 PROMPT_S = 3.0  # how long one cluster that has been read waits for the others
 DEADLINE_S = 120.0  # how long a load waits at all, and an old reading stands for one under way
+LATE = 3.0  # or for so many times as long as the last one took: our share stretches large ones
 NEWS_PATIENCE_S = 0.5  # how long a load goes on waiting while there is news to take in
 
 
@@ -76,7 +77,8 @@ class _Cluster:
         """Whether what was said before of these names still holds while they are read again."""
         if self.last is None or self.last.names != names or self.last.reading.error is not None:
             return False
-        return self.under_way is None or self.under_way.age_s < DEADLINE_S
+        patience_s = max(DEADLINE_S, LATE * self.last.seconds)
+        return self.under_way is None or self.under_way.age_s < patience_s
 
     def _busy(self, why: str) -> ClusterReading:
         error = SourceUnreachable(f"cluster {self.scope.label} {why}")

@@ -13,8 +13,11 @@ import boto3
 import pytest
 
 from discovery.ecs.clients import Access
+from discovery.ecs.conversation import Conversation, Outcome
+from discovery.ecs.memory import Memory
+from discovery.ecs.plan import reading
 from discovery.ecs.rotation import SETTLED_S
-from discovery.ecs.source import PROMPT_S, EcsSource
+from discovery.ecs.source import PROMPT_S, EcsSource, _Cluster
 from discovery.errors import (
     AccessDenied,
     BadSetting,
@@ -32,6 +35,8 @@ from discovery.local.server import LocalECS
 from discovery.model import ClusterReading, Observation, Service
 from discovery.settings import Settings
 from discovery.written import ClusterSettings, clusters
+from tests.ecs.fixed import SCOPE
+from tests.made import FakeClock
 
 CLUSTER_RESOURCES = (
     *("ListTasks", "DescribeTasks", "ListContainerInstances"),
@@ -554,6 +559,23 @@ class TestSlowClusters:
                 s.name for _ in range(2) for r in source.load(None).clusters for s in r.services
             }
         assert found == {"svc-0", "other-0"}
+
+    @pytest.mark.parametrize(
+        ("last_s", "since_s", "holds"), [(5, 119, True), (5, 121, False), (75, 180, True)]
+    )
+    def test_what_was_known_holds_longer_where_reads_take_long(
+        self, last_s: float, since_s: float, holds: bool
+    ) -> None:
+        """Our share may stretch a read of many tasks over minutes: that is no failure."""
+        clock, memory = FakeClock(), Memory()
+        last = Outcome(ClusterReading("prod"), None, seconds=last_s)
+        steps = reading(SCOPE, memory, None, clock())
+        cluster = _Cluster(SCOPE, Access(), memory, last=last)
+        cluster.under_way = Conversation(
+            "prod", None, memory, cluster.lock, steps, lambda _: [], clock
+        )
+        clock.now += since_s
+        assert cluster.stands(None) == holds
 
     def test_nobody_waits_twice_for_the_same_slow_read(self, ecs: LocalECS) -> None:
         """The next load is as fast as its fast clusters, and what was known still holds."""
