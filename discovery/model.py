@@ -292,8 +292,8 @@ class ClusterReading:
     that do not exist. `error` is why nothing, or not all, could be read. With `explained` the
     source knows why what is gone is gone, so that it may be published without a second read.
     `heard` are names of services that were listed on the way, read or not. `observed_at` is when
-    a publisher's list of services was read, 0 where it never was; `None` where that was when the
-    load observed, as for who reads by itself.
+    the list of services was read, 0 where a publisher never read it; `None` where that was when the
+    load observed.
     """
 
     label: str

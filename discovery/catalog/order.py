@@ -24,8 +24,8 @@ def not_older(known: Snapshot, reading: ClusterReading, now: float) -> ClusterRe
     """The reading, with what it says of services left out that is older than what is known.
 
     They count as unread, and stay as they are. A list of services that is older tells of nothing
-    that it is gone, and what was not read later either, of nothing that it is there. Who read by
-    itself says no time of a list.
+    that it is gone, and what was not read later either, of nothing that it is there. What
+    says no time of a list is of now.
     """
     if reading.observed_at is None:
         return reading

@@ -123,14 +123,14 @@ class Memory:
     listed_at: float | None = None  # when the last read was, if it listed all and missed nothing
     task_count: int | None = None
     last: LastRead | None = None
-    is_out: bool = False  # the last read learned nothing
+    outage: SourceError | None = None  # why the last read learned nothing, if it did not
     wanted_at: dict[str, float] = field(default_factory=dict)
     wanted_definitions: frozenset[str] = frozenset()
 
     @property
     def pending(self) -> int:
         """How many definitions there are to read that a later call may give."""
-        return 0 if self.is_out else sum(map(self.is_unread, self.wanted_definitions))
+        return 0 if self.outage is not None else sum(map(self.is_unread, self.wanted_definitions))
 
     def is_unread(self, definition: str) -> bool:
         """Whether a definition is neither known nor refused."""

@@ -62,19 +62,15 @@ def reading(
     found = yield from read.knock(wanted)
     if found is None:
         found = yield from read.whole() if wanted is None else read.some(wanted)
-    memory.is_out = not found.learned
+    memory.outage = None if found.learned else found.error
     return found
 
 
 def follow_up(scope: Scope, memory: Memory, now: float) -> Steps[ClusterReading]:
     """Read definitions that were left for later, and map the tasks of the last read again."""
-    last = memory.last or LastRead(frozenset(), now, False)
     read = _Read.at_time(scope, memory, now)
     yield from read.look.definitions(memory.wanted_definitions, "name ports", patience_s=0.0)
-    # Of services that were only heard of since then the tasks are not known.
-    read.census.unread |= last.unread | (memory.known_services() - last.services)
-    read.census.errors += last.errors
-    return read.result(last.wanted, last.at, last.complete)
+    return read.again()
 
 
 def update(scope: Scope, memory: Memory, news: News, now: float) -> Steps[ClusterReading]:
@@ -90,12 +86,7 @@ def update(scope: Scope, memory: Memory, news: News, now: float) -> Steps[Cluste
     )
     memory.retire(unsure, now)
     yield from read.facts(memory.last.wanted if memory.last else frozenset(), names_too=False)
-    last = memory.last or LastRead(frozenset(), now, False)  # a read may have ended meanwhile
-    # Services that a read under way has only heard of have tasks that nobody knows yet.
-    heard = memory.known_services() - last.services
-    read.census.unread |= last.unread | (heard - _told_of(memory, news))
-    read.census.errors += last.errors
-    return read.result(last.wanted, last.at, last.complete)
+    return read.again(_told_of(memory, news))
 
 
 @dataclass(slots=True)
@@ -116,7 +107,7 @@ class _Read:
 
     def knock(self, wanted: frozenset[str] | None) -> Steps[ClusterReading | None]:
         """In an outage, a reading of nothing at the cost of one call, however much is known."""
-        if not self.memory.is_out:
+        if self.memory.outage is None:
             return None
         parameters = {"cluster": self.scope.cluster, "maxResults": 1}
         reason = "know whether ECS answers again"
@@ -163,8 +154,22 @@ class _Read:
         self.memory.miss(asked & found.absent, self.now)
         return found
 
+    def again(self, told: Set[str] = frozenset()) -> ClusterReading:
+        """Map what the last read covered, as old as that was; `told` are names told of since.
+
+        Services that were only heard of since then have tasks that nobody knows yet. A read that
+        has failed since goes on being said.
+        """
+        memory, last = self.memory, self.memory.last
+        if last is None:
+            unread = SourceError(f"cluster {self.scope.label} was not read yet")
+            return ClusterReading(self.scope.label, error=memory.outage or unread)
+        self.census.unread |= last.unread | (memory.known_services() - last.services - told)
+        self.census.errors += [e for e in (memory.outage, *last.errors) if e is not None]
+        return self.result(last.wanted, last.at, last.complete)
+
     def result(self, wanted: frozenset[str] | None, at: float, complete: bool) -> ClusterReading:
-        """Map what the memory knows now."""
+        """Map what the memory knows now, of tasks that were read at that time."""
         known = self.memory.known(self.scope)
         made = assembled(known, wanted, at)
         self.memory.verdicts.update(made.verdicts)
@@ -193,6 +198,7 @@ class _Read:
             error=next(iter(errors), None),
             explained=not self.is_first,  # what vanished before we looked nobody can explain
             heard=self.memory.service_names,
+            observed_at=at,
         )
 
     def _services(self) -> Steps[None]:

@@ -5,18 +5,30 @@ from typing import Any
 
 import pytest
 
+from discovery.catalog.catalog import Catalog
 from discovery.ecs.calls import Steps
 from discovery.ecs.heard import FEW, LATE_S, Heard
 from discovery.ecs.memory import Memory
 from discovery.ecs.plan import LOSING, reading, update
 from discovery.ecs.rotation import SETTLED_S
 from discovery.ecs.tasks import task_of
-from discovery.model import ClusterReading
+from discovery.errors import SourceUnreachable
+from discovery.model import ClusterReading, Observation
 from tests.ecs.documents import Document, binding, container, container_definition, definition, port
-from tests.ecs.fixed import CHECKED, SCOPE, FixedAws, by_name, sizes, small_cluster, task_arn
+from tests.ecs.fixed import (
+    CHECKED,
+    SCOPE,
+    FixedAws,
+    by_name,
+    fail_on,
+    sizes,
+    small_cluster,
+    task_arn,
+)
 from tests.ecs.told import CLUSTER, event, news, task_event
 
 NOW = 1_000_000.0
+DOWN = SourceUnreachable("no answer")
 ORDERS = {"prod": frozenset({"orders"})}
 
 
@@ -169,6 +181,32 @@ class TestVersions:
         first = world.aws.read(world.memory, NOW + 10)
         assert "orders" in first.unread
         assert sizes(world.aws.read(world.memory, NOW + 20))["orders"] == 2
+
+
+class TestOutages:
+    """The queue may answer while ECS does not."""
+
+    def test_events_make_nothing_look_read_that_was_not(self, world: World) -> None:
+        """They are taken in, while the failure and the age stay what they are."""
+        catalog = Catalog(["prod"], clock=lambda: NOW + 20)
+        catalog.publish(Observation(NOW, (world.aws.read(world.memory, NOW),)))
+        world.aws.fail = fail_on(DOWN, "ListTasks")
+        catalog.publish(Observation(NOW + 10, (world.aws.read(world.memory, NOW + 10),)))
+        told = world.hear(task_event(world.changed(1, desiredStatus="STOPPED"), NOW + 20))
+        catalog.publish(Observation(NOW + 20, (told,)))
+        assert sizes(told)["orders"] == 1
+        (cluster,) = catalog.snapshot.clusters
+        assert (cluster.observed_at, cluster.error) == (NOW, str(DOWN))
+
+    def test_before_any_read_events_tell_nothing(self) -> None:
+        """Nor do they explain what a first read does not find: it is in doubt all the same."""
+        aws, memory = small_cluster(), Memory()
+        aws.fail = fail_on(DOWN, "ListTasks")
+        aws.read(memory, NOW)
+        aws.fail = lambda call: None
+        told = aws.drive(update(SCOPE, memory, news(task_event(aws.tasks[task_arn(1)], NOW)), NOW))
+        assert (told.learned, told.error) == (False, DOWN)
+        assert not aws.read(memory, NOW + 10).explained
 
 
 class TestWhatEventsDoNotTell:
