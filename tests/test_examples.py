@@ -61,6 +61,24 @@ def test_the_walkthrough_runs_to_its_end() -> None:
         assert line in done.stdout
 
 
+def test_the_walkthrough_leaves_another_local_ecs_alone() -> None:
+    """The demo's, say, which listens at the same address: it would get clusters that nobody ends."""
+    need("aws", "pip install awscli")
+    need("curl", "apt-get install curl")
+    with LocalECS(listen="127.0.0.1:0") as ecs:
+        done = subprocess.run(
+            ["sh", str(EXAMPLES / "walkthrough.sh")],
+            env=environment(LISTEN=ecs.url.removeprefix("http://")),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "create-cluster" not in done.stdout
+    assert "is in use" in done.stderr
+    assert "LISTEN=" in done.stderr
+
+
 @pytest.mark.parametrize("missing", ["ecs-discovery", "aws", "curl"])
 def test_the_walkthrough_says_what_it_needs(tmp_path: Path, missing: str) -> None:
     """One sentence with the fix, before anything is started."""
