@@ -62,7 +62,7 @@ def test_the_walkthrough_runs_to_its_end() -> None:
 
 
 def test_the_walkthrough_leaves_another_local_ecs_alone() -> None:
-    """The demo's, say, which listens at the same address: it would get clusters that nobody ends."""
+    """The demo, say, at the same address: it would get clusters that nobody ends."""
     need("aws", "pip install awscli")
     need("curl", "apt-get install curl")
     with LocalECS(listen="127.0.0.1:0") as ecs:

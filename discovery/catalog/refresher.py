@@ -340,7 +340,7 @@ class Refresher:
     def _tell(self, observation: Observation, seconds: float) -> None:
         snapshot = self._catalog.snapshot
         for reading in observation.clusters:
-            if reading.error is not None:
+            if reading.error is not None and not self._closed:  # closing ends a read: no failure
                 self._listeners.emit(RefreshFailed(reading.label, reading.error))
             if reading.error is None or reading.services:
                 self._listeners.emit(_refreshed(snapshot, reading.label, seconds))

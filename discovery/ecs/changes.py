@@ -209,14 +209,15 @@ class Changes:
             if self._url is None:
                 self._url = self._found()
             full = {"QueueUrl": self._url, **parameters}
-            return self._answer(Call(operation, full, reason, QUEUES))
+            return self._answer(Call(operation, full, reason, QUEUES, "sqs"))
         except SourceError as error:
-            self._say(f"{operation} {error.code}", f"{without}: {error}", FAILED_AGAIN_S)
+            said = f"{without}: queue {self._queue.name}: {error}; ecs-discovery doctor has the fix"
+            self._say(f"{operation} {error.code}", said, FAILED_AGAIN_S)
             raise
 
     def _found(self) -> str:
         reason = "find the queue of events"
-        answer = self._answer(Call("GetQueueUrl", self._queue.parameters, reason, QUEUES))
+        answer = self._answer(Call("GetQueueUrl", self._queue.parameters, reason, QUEUES, "sqs"))
         url = text(answer, "QueueUrl")
         if url is None:
             raise SourceError(f"SQS gives no URL for queue {self._queue.name!r}")

@@ -399,6 +399,23 @@ def test_a_closed_refresher_loads_no_more(running: Make) -> None:
     assert not refresher.is_running
 
 
+def test_a_read_that_closing_ends_is_no_failure(running: Make) -> None:
+    """A hub's, say, whose wait is broken off: nobody is told that it gave no answer."""
+
+    class Broken(HeldSource):
+        def load(self, wanted: Wanted) -> Observation:
+            super().load(wanted)
+            raise ERROR
+
+    heard: list[Event] = []
+    source = Broken(observed(reading(service("web", 1))))
+    refresher = running(source, listeners=Listeners(heard.append))
+    refresher.start()
+    assert source.entered.acquire(timeout=10)
+    refresher.close()
+    assert not any(isinstance(event, RefreshFailed) for event in heard)
+
+
 def test_an_abandoned_refresher_ends_by_itself_and_closes_its_source(running: Make) -> None:
     """A resolver that nobody holds any more leaves no thread."""
     source = HeldSource(observed(reading(service("web", 1))))

@@ -254,11 +254,12 @@ class TestTrouble:
     def test_a_queue_that_is_not_there_is_said_and_clusters_are_polled(
         self, stage: Stage, told: Told
     ) -> None:
-        """At the usual pace."""
+        """At the usual pace; the notice names the queue and the call."""
         with closing(EcsSource(settings(events="nobody"), listeners=Listeners(told))) as source:
             assert source.load(None).again_s is None
             until(lambda: told.notices, "a notice")
         assert "events are not heard, so clusters are polled" in told.notices[0]
+        assert "queue nobody: sqs GetQueueUrl was refused" in told.notices[0]
 
     def test_a_missing_permission_is_said_once(self, stage: Stage, told: Told) -> None:
         """With the action that it takes."""
