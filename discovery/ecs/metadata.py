@@ -77,8 +77,8 @@ def _fetch(url: str) -> Document:
     import json
     from http.client import HTTPConnection, HTTPException
 
-    where = urlsplit(url)
     try:
+        where = urlsplit(url)
         with closing(HTTPConnection(where.netloc, timeout=TIMEOUT_S)) as connection:
             connection.request("GET", where.path)
             answer = connection.getresponse()
@@ -88,8 +88,8 @@ def _fetch(url: str) -> Document:
         document = json.loads(content)
     except (OSError, HTTPException) as exc:
         raise SourceUnreachable(f"the task metadata endpoint {url} does not answer: {exc}") from exc
-    except ValueError as exc:
-        raise SourceMalformed(f"the task metadata endpoint {url} gives no JSON: {exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise SourceMalformed(f"the task metadata endpoint {url} cannot be read: {exc}") from exc
     if not isinstance(document, Mapping):
         raise SourceMalformed(f"the task metadata endpoint {url} gives no object")
     return document

@@ -75,7 +75,7 @@ def test_outside_of_ecs_there_is_no_identity() -> None:
     assert identity({}) is None
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"", b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"", b"\xff\xfe", b"[" * 100_000])
 def test_what_is_no_document_is_malformed(endpoint: str, body: bytes) -> None:
     """It names the endpoint."""
     with pytest.raises(SourceMalformed, match=r"127\.0\.0\.1"):
@@ -94,6 +94,12 @@ def test_an_endpoint_that_is_not_there_is_unreachable(endpoint: str) -> None:
     nobody = endpoint.replace(f":{port}/", ":1/")
     with pytest.raises(SourceUnreachable, match="does not answer"):
         identity({"ECS_CONTAINER_METADATA_URI_V4": nobody})
+
+
+def test_an_endpoint_that_is_no_address_is_malformed() -> None:
+    """It is said, as whatever else is wrong with it."""
+    with pytest.raises(SourceMalformed, match="cannot be read"):
+        identity({"ECS_CONTAINER_METADATA_URI_V4": "http://[::1"})
 
 
 def test_the_region_of_our_task_stands_in(endpoint: str, bare: pytest.MonkeyPatch) -> None:
