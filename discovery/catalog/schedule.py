@@ -88,7 +88,9 @@ class Schedule:
         self.begin_pending()
 
     def _put_off(self, observation: Observation, now: float) -> None:
-        pause_s = max(EARLY_S, observation.patience_s)
-        self._pending_at = now + pause_s if observation.pending else None
+        if observation.pending:
+            self._pending_at = now + max(EARLY_S, observation.patience_s)
+        elif not self._is_failing:  # who learned nothing knows of nothing that was put off, either
+            self._pending_at = None
         if self._has_news:
             self._pending_at = now + NEWS_S

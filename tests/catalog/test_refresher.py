@@ -249,6 +249,27 @@ def test_what_is_better_had_together_is_asked_for_after_its_patience() -> None:
     assert due_in(rig) == 5.0
 
 
+def test_a_load_that_fails_meanwhile_takes_nothing_off_what_is_pending() -> None:
+    """As while nobody leads a fleet, and each looks for a leader more often than it may read."""
+
+    class FailingOnce(FixedSource):
+        def load(self, wanted: Wanted) -> Observation:
+            if self.loads:
+                raise ERROR
+            return super().load(wanted)
+
+    said = observed(reading(service("web", 1)), pending=True, patience_s=2_500.0)
+    source = FailingOnce(said, observed(reading(service("web", 1, 2))))
+    rig = Rig(source, whole=True)
+    rig.refresher.load()
+    rig.monotonic.now = 2_499.5
+    rig.refresher.load()
+    assert due_in(rig) == 0.5
+    rig.monotonic.now = 2_500.0
+    rig.refresher._step()
+    assert len(rig.catalog.snapshot.services["demo", "web"].endpoints) == 2
+
+
 @pytest.mark.parametrize("hurried", [Refresher.hurry, Refresher.ask_all])
 def test_who_hurries_during_a_load_gets_another_one(
     hurried: Callable[[Refresher], object],
