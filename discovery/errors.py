@@ -267,7 +267,7 @@ class CredentialsExpired(SourceError):
 
 
 class RegionMissing(SourceError):
-    """No region is configured anywhere."""
+    """No region is configured anywhere, or none that can be."""
 
     code = "region_missing"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 LOOPBACK = "127.0.0.1:8053"
 BRIDGE = "172.17.0.1:8053"  # where `serve` listens in bridge and host tasks
 VARIABLE = "ECS_DISCOVERY_HTTP"
-ENCRYPTED = "https://"
+PLAIN, ENCRYPTED = "http://", "https://"
 _CERTIFICATE = "ECS_DISCOVERY_TLS_CERT"
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _MOST = 16 * 1024 * 1024  # bytes of a body
@@ -33,6 +33,8 @@ def addresses(flag: str | None, environment: Mapping[str, str] = os.environ) -> 
     """Where a sidecar may listen: as the flag or the environment says, else where it does."""
     scheme = ENCRYPTED if environment.get(_CERTIFICATE) else ""
     named = flag or environment.get(VARIABLE)
+    if named and named.startswith(PLAIN):
+        return (named.removeprefix(PLAIN),)
     if named:
         return (named if named.startswith(ENCRYPTED) else f"{scheme}{named}",)
     on_ecs = "ECS_CONTAINER_METADATA_URI_V4" in environment

@@ -6,7 +6,14 @@ from dataclasses import asdict
 
 import click
 
-from discovery.cli import findings, findings_aws, findings_sidecar, options, output
+from discovery.cli import (
+    findings,
+    findings_aws,
+    findings_sidecar,
+    findings_source,
+    options,
+    output,
+)
 from discovery.cli.finding import resolver_of
 from discovery.cli.findings import Finding
 from discovery.cli.layers import Given
@@ -36,9 +43,10 @@ COLUMNS = ("CHECK", "STATE", "WHAT")
 def command(names: tuple[str, ...], client_cache: str, given: Given, as_json: bool) -> int:
     """Check credentials, each IAM action, clusters, addresses and times; say how to mend it.
 
-    Each action is tried with one small call, those on the queue of events, too; a sidecar that
-    runs here is asked how old its data is. With --connect it tells a refused connection, where
-    nothing listens, from one without an answer, where a security group or a route is in the way.
+    Each action is tried with one small call, those on the queue of events, too; a hub, a store or
+    a file is read once; a sidecar that runs here is asked how old its data is. With --connect it
+    tells a refused connection, where nothing listens, from one without an answer, where a security
+    group or a route is in the way.
 
     \b
     examples:
@@ -71,6 +79,7 @@ def _all(given: Given, names: tuple[str, ...], cache_s: float) -> Iterator[Findi
         yield Finding("settings", "failed", error.message, "see ecs-discovery config")
         return
     yield from findings_aws.of_aws(settings, os.environ)
+    yield from findings_source.of_source(settings)
     yield from findings_sidecar.of_sidecar(settings)
     yield from findings.of_times(settings, cache_s)
     for name in names:

@@ -1,6 +1,7 @@
 """What `doctor` finds, one function a subject; each red finding has its fix.
 
-What asks AWS is in `findings_aws`, what asks a running sidecar in `findings_sidecar`.
+What asks AWS is in `findings_aws`, what asks a running sidecar in `findings_sidecar`,
+and what reads another source in `findings_source`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -253,6 +253,9 @@ def error_of(
         return _client_error(exc, service, operation, parameters or {}, client)
     if isinstance(exc, known.NoRegionError):
         return RegionMissing("no AWS region is configured: set AWS_REGION")
+    if isinstance(exc, known.InvalidRegionError):
+        want = "write one, such as eu-west-1, in AWS_REGION, or the cluster as REGION/NAME"
+        return RegionMissing(f"the AWS region cannot be used: {_one_line(exc)} {want}")
     if isinstance(exc, known.NoCredentialsError | known.PartialCredentialsError):
         return _no_credentials()
     expired = (known.TokenRetrievalError, known.UnauthorizedSSOTokenError, known.SSOTokenLoadError)

@@ -346,7 +346,8 @@ def _refuse_failure(answer: "httpx.Response", content: bytes) -> None:
     if answer.status_code == 200:
         return
     if answer.status_code == 401:
-        raise CredentialsMissing(f"it refuses us ({_reason(content)}): set hub_token")
+        fix = "set hub_token to its http_token"
+        raise CredentialsMissing(f"it refuses us ({_reason(content)}): {fix}")
     raise SourceUnreachable(f"it answers {answer.status_code}: {_reason(content)}")
 
 

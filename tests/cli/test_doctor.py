@@ -225,6 +225,24 @@ def test_a_port_that_is_named_is_the_one_that_is_connected_to(static: Path) -> N
         assert len(tried) == count
 
 
+def test_another_source_is_read(static: Path) -> None:
+    """AWS is not asked, but what is asked in its place."""
+    flags = ("--dns", "127.0.0.1:0", "--http", free_address(), "--json")
+    done = run("doctor", "--source", f"file:{static}", *flags)
+    assert " services, read 0 s ago" in by_state(done, "ok")[f"source file:{static}"]["detail"]
+
+
+def test_a_hub_that_wants_another_token_is_red(static: Path, ecs: LocalECS) -> None:
+    """Also where a fallback would hide it."""
+    with background(*serve(static, "--http-token", "right")) as running:
+        hub = f"http://{Served(running).http}"
+        done = examined(ecs, "--source", hub, "--hub-token", "wrong", "--fallback", "ecs")
+    (red,) = by_state(done, "failed").values()
+    assert red["check"] == f"source {hub}"
+    assert "set hub_token to its http_token" in red["detail"]
+    assert "--source" in red["fix"]
+
+
 def test_connecting_tells_silence_and_says_where_to_look(tmp_path: Path) -> None:
     """A full backlog answers as little as a security group."""
     with socket.socket() as full:

@@ -70,7 +70,8 @@ def test_health_asks_the_sidecar(static: Path) -> None:
     """0 while it is alive, 1 when nobody answers; with --ready also while it is not ready."""
     with background(*serve(static)) as running:
         served = Served(running)
-        assert run("health", "--http", served.http).code == 0
+        for written in (served.http, f"http://{served.http}"):
+            assert run("health", "--http", written).code == 0
         assert run("health", "--ready", env={"ECS_DISCOVERY_HTTP": served.http}).code == 0
         assert running.end(signal.SIGINT).code == 0
     done = run("health", "--http", served.http)

@@ -64,6 +64,7 @@ MEANINGS: list[tuple[Exception, type[SourceError], str]] = [
     ),
     (known.UnauthorizedSSOTokenError(), CredentialsExpired, "log in again"),
     (known.NoRegionError(), RegionMissing, "AWS_REGION"),
+    (known.InvalidRegionError(region_name="eu_west_1"), RegionMissing, "'eu_west_1'"),
     (known.EndpointConnectionError(endpoint_url="http://x"), NoConnection, "http://x"),
     (known.ConnectTimeoutError(endpoint_url="http://x"), NoConnection, "http://x"),
     (known.ReadTimeoutError(endpoint_url="http://x"), NoConnection, "http://x"),
