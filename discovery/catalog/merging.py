@@ -43,10 +43,9 @@ def merged(previous: Snapshot, observation: Observation) -> Snapshot:
         for key in [key for key in services if key[0] not in clusters]:
             del services[key]
             read_at.pop(key, None)
-    learned = any(reading.learned for reading in observation.clusters)
     after = replace(
         previous,
-        observed_at=observation.observed_at if learned else previous.observed_at,
+        observed_at=_observed_at(previous.observed_at, observation),
         clusters=tuple(clusters.values()),
         services=services,
         read_at=read_at,
@@ -99,6 +98,14 @@ def _gone(services: dict[Key, Service], reading: ClusterReading) -> list[Key]:
         and name not in read
         and (name in reading.absent or (reading.complete and name not in reading.unread))
     ]
+
+
+def _observed_at(before: float, observation: Observation) -> float:
+    """When anything was read last: what was only told of since, or read slowly, is no later."""
+    now = observation.observed_at
+    times = [reading.observed_at or now for reading in observation.clusters if reading.learned]
+    # A time that is later than now is of a clock that has been set back since.
+    return max(*times, min(before, now)) if times else before
 
 
 def _in_order(clusters: dict[str, Cluster], labels: Sequence[str]) -> dict[str, Cluster]:

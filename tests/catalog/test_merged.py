@@ -104,6 +104,24 @@ def test_a_services_own_time_counts_over_that_of_the_load() -> None:
     assert after.age_s(after.services["demo", "web"], NOW) == 60
 
 
+@pytest.mark.parametrize(
+    ("read_at", "told_at", "wanted"),
+    [
+        (NOW + 9, NOW + 9, NOW + 9),
+        (NOW, NOW + 9, NOW),  # an event is no read
+        (NOW - 60, NOW + 9, NOW),  # a slow one makes nothing older that was read meanwhile
+        (None, NOW + 9, NOW + 9),
+        (NOW - 60, NOW - 50, NOW - 50),  # the clock was set back
+    ],
+)
+def test_the_snapshot_is_as_old_as_its_last_read(
+    read_at: float | None, told_at: float, wanted: float
+) -> None:
+    """Whatever was taken in since."""
+    told = replace(reading(service("web", 1)), observed_at=read_at)
+    assert merged(LOADED, observed(told, at=told_at)).observed_at == wanted
+
+
 def test_a_cluster_that_comes_to_be_known_is_a_change() -> None:
     """Not read yet and read but empty are different answers."""
     after = merged(EMPTY, observed(reading()))

@@ -197,6 +197,7 @@ class TestOutages:
         assert sizes(told)["orders"] == 1
         (cluster,) = catalog.snapshot.clusters
         assert (cluster.observed_at, cluster.error) == (NOW, str(DOWN))
+        assert catalog.snapshot.observed_at == NOW
 
     def test_before_any_read_events_tell_nothing(self) -> None:
         """Nor do they explain what a first read does not find: it is in doubt all the same."""
