@@ -125,10 +125,10 @@ def _cluster(known: Cluster | None, reading: ClusterReading, at: float) -> Clust
 
 
 def _denied_since(known: Cluster, reading: ClusterReading, at: float) -> float | None:
-    """An outage meanwhile does not end it; a read that learns something does."""
-    if reading.learned:
-        return None
+    """An outage meanwhile does not end it, nor do events; a read that learns something does."""
     is_denied = isinstance(reading.error, AccessDenied | CredentialsExpired)
+    if reading.learned:
+        return known.denied_since if is_denied else None
     return known.denied_since or (at if is_denied else None)
 
 

@@ -97,6 +97,15 @@ def test_since_when_reads_are_denied_is_known_until_one_succeeds() -> None:
     assert [c.denied_since for c in again.clusters if c.label == "demo"] == [None]
 
 
+def test_events_that_come_while_reads_are_denied_are_no_read() -> None:
+    """They tell of some services, and why the others are not read."""
+    denied = AccessDenied("ecs:ListTasks")
+    out = merged(LOADED, failed(denied, at=NOW + 10))
+    told = replace(reading(service("web", 2), error=denied), observed_at=NOW)
+    after = merged(out, observed(told, at=NOW + 20))
+    assert [c.denied_since for c in after.clusters if c.label == "demo"] == [NOW + 10]
+
+
 def test_a_services_own_time_counts_over_that_of_the_load() -> None:
     """A follower reads now what another one read before."""
     old = replace(service("web", 1), observed_at=NOW - 60)
