@@ -46,13 +46,17 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """A load ended and something was learned of `cluster`."""
+    """A load ended and something was learned of `cluster`.
+
+    `age_s` is how old that was when the load began: what comes from a cache or a hub may be.
+    """
 
     cluster: str
     services: int
     endpoints: int
     excluded: int
     seconds: float
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,7 +343,8 @@ class Refresher:
             if reading.error is not None and not self._closed:  # closing ends a read: no failure
                 self._listeners.emit(RefreshFailed(reading.label, reading.error))
             if reading.error is None or reading.services:
-                self._listeners.emit(_refreshed(snapshot, reading.label, seconds))
+                age_s = max(0.0, self._timing.clock() - seconds - observation.observed_at)
+                self._listeners.emit(_refreshed(snapshot, reading.label, seconds, age_s))
 
     def renew_after_fork(self) -> None:
         """In the child of a fork: there is no thread here, and locks may be held for ever."""
@@ -354,11 +355,11 @@ class Refresher:
             self._checks.renew_after_fork()
 
 
-def _refreshed(snapshot: Snapshot, label: str, seconds: float) -> Refreshed:
+def _refreshed(snapshot: Snapshot, label: str, seconds: float, age_s: float) -> Refreshed:
     of_cluster = [s for s in snapshot.services.values() if s.cluster == label]
     endpoints = sum(len(s.endpoints) for s in of_cluster)
     excluded = sum(len(s.exclusions) for s in of_cluster)
-    return Refreshed(label, len(of_cluster), endpoints, excluded, seconds)
+    return Refreshed(label, len(of_cluster), endpoints, excluded, seconds, age_s)
 
 
 _alive: "weakref.WeakSet[Refresher]" = weakref.WeakSet()

@@ -18,6 +18,7 @@ from discovery.events import Event, Noticed, Refreshed, RefreshFailed
 _log = logging.getLogger("discovery.sidecar")
 
 AGAIN_S = 600.0
+OLD_S = 1.0  # from which an age is said
 MOST_LINES = 60  # a minute
 MOST_TRACEBACK = 20  # lines
 
@@ -134,9 +135,10 @@ class Narrator:
             return
         self._read.add(event.cluster)
         _log.info(
-            "cluster %s %s: %d services, %d endpoints, %d excluded, in %.2f s",
+            "cluster %s %s%s: %d services, %d endpoints, %d excluded, in %.2f s",
             event.cluster,
             "can be read again" if again else "is read",
+            f", as of {event.age_s:.0f} s ago" if event.age_s >= OLD_S else "",
             event.services,
             event.endpoints,
             event.excluded,

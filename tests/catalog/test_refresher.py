@@ -163,6 +163,14 @@ def test_listeners_hear_what_a_load_learned() -> None:
     assert rig.heard[-1] == Refreshed("demo", 2, 2, 1, 0.0)
 
 
+def test_listeners_hear_how_old_it_was() -> None:
+    """What a cache or a hub says was observed before the load."""
+    rig = Rig(FixedSource(observed(reading(service("web", 1)), at=NOW - 40)))
+    rig.refresher.read_whole()
+    rig.refresher.load()
+    assert rig.heard[-1] == Refreshed("demo", 1, 1, 0, 0.0, age_s=40.0)
+
+
 def test_a_source_that_breaks_its_promise_is_a_failed_load(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -66,6 +66,13 @@ def test_a_lasting_failure_is_said_once(caplog: pytest.LogCaptureFixture) -> Non
         assert len(caplog.messages) == 3
 
 
+def test_what_was_known_from_before_is_said_with_its_age(caplog: pytest.LogCaptureFixture) -> None:
+    """In an outage a cache must not look as if ECS had been read."""
+    with caplog.at_level(logging.INFO, "discovery"):
+        Narrator(Clock())(Refreshed("prod", 3, 7, 1, 0.25, age_s=3_600.0))
+    assert caplog.messages[0].startswith("cluster prod is read, as of 3600 s ago: 3 services")
+
+
 def test_recovery_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """The first read is said, then only one after a failure."""
     narrator = Narrator(Clock())
