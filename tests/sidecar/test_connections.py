@@ -169,6 +169,7 @@ def test_who_goes_in_the_middle_of_a_body_is_no_mistake_of_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """No traceback is written, however often that happens."""
+    Known.last = None
     with serving(Known) as where:
         with connected(where, POSTED):
             assert until(lambda: Known.last and Known.last.cycle)
