@@ -114,9 +114,10 @@ def _refuse_foreign(found: os.stat_result) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have a new name survive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Have a new name survive a loss of power, where the file system can: it is there already."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
