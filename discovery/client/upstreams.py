@@ -3,7 +3,8 @@
 For programs in any language that speak any TCP protocol and know neither DNS nor SRV.
 
 Rule 1: a connection is taken to an endpoint as `attempts` decides: elsewhere if connecting fails.
-Rule 2: what can be taken nowhere, and what is one too many, is reset.
+Rule 2: what can be taken nowhere, and what is one too many, is reset. TCP cannot say why: where
+the name leads nowhere, a notice does.
 Rule 3: when a task is going, no new connection goes there at once, and the old ones end as
 `lifetime` says.
 Rule 4: all sockets belong to one thread with an event loop; `start` and `close` may be called from
@@ -30,6 +31,7 @@ from discovery.client.links import Lane, Link
 from discovery.client.resolver import Resolver
 from discovery.dns.sharing import hand_over, share
 from discovery.errors import DiscoveryError
+from discovery.events import Noticed
 from discovery.written import Address, Upstream
 
 _CONNECTED = Answered(200)
@@ -37,6 +39,7 @@ _STOP_S = 5.0
 _BACKLOG = 1_024
 _AT_ONCE = 64  # connections that are accepted before anybody else has a turn
 _RECOVERY_S = 1.0
+_SAY_AGAIN_S = 600.0
 _OWN_FAULTS = {
     errno.EMFILE,
     errno.ENFILE,
@@ -75,6 +78,7 @@ class _Listener:
         self._clock = clock
         self._pool: Pool | None = None
         self._accepted = self._failed = 0
+        self._said, self._said_at = "", 0.0
 
     @property
     def taken(self) -> Taken:
@@ -139,7 +143,11 @@ class _Listener:
                 link.cut()
 
     async def _attempted(self, link: Link) -> None:
-        route = await self._resolver.aroute(self.upstream.name)
+        try:
+            route = await self._resolver.aroute(self.upstream.name)
+        except DiscoveryError as error:
+            self._say(f"upstream {self.upstream.name} leads nowhere: {error}")
+            raise
         self._pool = route.pool
         flow = attempts(route, Ask(idempotent=False), Retrying())
         try:
@@ -150,6 +158,12 @@ class _Listener:
             pass
         finally:
             flow.close()
+
+    def _say(self, message: str) -> None:
+        now = self._clock()
+        if message != self._said or now - self._said_at >= _SAY_AGAIN_S:
+            self._said, self._said_at = message, now
+            self._resolver.listeners.emit(Noticed(message))
 
     async def _taken(self, step: Send | Pause, link: Link) -> Result | None:
         if isinstance(step, Pause):

@@ -254,8 +254,8 @@ def error_of(
     if isinstance(exc, known.NoRegionError):
         return RegionMissing("no AWS region is configured: set AWS_REGION")
     if isinstance(exc, known.InvalidRegionError):
-        want = "write one, such as eu-west-1, in AWS_REGION, or the cluster as REGION/NAME"
-        return RegionMissing(f"the AWS region cannot be used: {_one_line(exc)} {want}")
+        want = "set AWS_REGION to one such as eu-west-1, or write the cluster as REGION/NAME"
+        return RegionMissing(f"no AWS region: {_one_line(exc).rstrip('.')}: {want}")
     if isinstance(exc, known.NoCredentialsError | known.PartialCredentialsError):
         return _no_credentials()
     expired = (known.TokenRetrievalError, known.UnauthorizedSSOTokenError, known.SSOTokenLoadError)

@@ -20,6 +20,7 @@ from discovery.balancing.round_robin import RoundRobin
 from discovery.client.lifetime import UpstreamLimits
 from discovery.client.upstreams import Upstreams
 from discovery.errors import AddressUnusable
+from discovery.events import Event, Listeners, Noticed
 from discovery.model import Endpoint, Port, Service
 from discovery.settings import Settings
 from discovery.sidecar.supervisor import Sidecar
@@ -157,6 +158,8 @@ class World:
         self.resolver: Resolver
         self.upstreams: Upstreams
         self.clock = FakeClock(0.0)
+        self.name = "echo"  # that leads to them
+        self.events: list[Event] = []
 
     def echoes(self, count: int, **options: Any) -> list[Echo]:
         """So many servers."""
@@ -168,10 +171,11 @@ class World:
     def listen(self, *echoes: Echo | Full, **limits: Any) -> None:
         """Open the port that leads to them."""
         self.source = FixedSource(observation(*echoes))
+        listeners = Listeners(self.events.append)
         self.resolver = self._stack.enter_context(
-            Resolver(source=self.source, clock=FakeClock(), policy=RoundRobin)
+            Resolver(source=self.source, clock=FakeClock(), policy=RoundRobin, listeners=listeners)
         )
-        upstream = Upstream("echo", Address("127.0.0.1", 0))
+        upstream = Upstream(self.name, Address("127.0.0.1", 0))
         given = UpstreamLimits(**({"sweep_s": 3_600.0} | limits))
         self.upstreams = Upstreams(self.resolver, [upstream], given, Random(7), self.clock)
         self._stack.callback(self.upstreams.close)
@@ -412,6 +416,19 @@ def test_with_nowhere_to_go_the_connection_ends(world: World) -> None:
         assert read(world.connect(), 1) == b""
     assert world.until(lambda: world.upstreams.connections == 0)
     assert world.in_flight() == 0
+
+
+def test_a_name_that_leads_nowhere_is_said_once(world: World) -> None:
+    """A client sees a reset only, whatever is wrong."""
+    world.name = "ehco"
+    world.listen(*world.echoes(1))
+    for _ in range(3):
+        with contextlib.suppress(ConnectionError):
+            assert read(world.connect(), 1) == b""
+    assert world.until(lambda: world.upstreams.taken[0].failed == 3)
+    (notice,) = [event.message for event in world.events if isinstance(event, Noticed)]
+    assert "upstream ehco leads nowhere: no service 'ehco'" in notice
+    assert "echo.demo" in notice
 
 
 def test_an_endpoint_that_does_not_accept_is_left_in_time(world: World) -> None:
