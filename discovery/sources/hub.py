@@ -55,6 +55,11 @@ WANT = "http://HUB:PORT or https://HUB:PORT, several with commas"
 _AGE = "X-Discovery-Age"
 _FOLLOWER = "X-Discovery-Follower"
 _MOST_REASON = 300
+# by what is in OpenSSL's words
+_FIXES = {
+    "CERTIFICATE_VERIFY_FAILED": "set hub_ca to the file of whoever signed its certificate",
+    "WRONG_VERSION_NUMBER": "it speaks no TLS, write http://",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +273,9 @@ class HubSource:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:  # or a name that none can be
             if is_over.is_set():
                 raise SourceUnreachable(f"its answer took over {within_s:.3g} s") from exc
-            raise SourceUnreachable(f"no answer: {exc or type(exc).__name__}") from exc
+            said = str(exc) or type(exc).__name__
+            fixes = (fix for sign, fix in _FIXES.items() if sign in said)
+            raise SourceUnreachable(": ".join(("no answer", said, *fixes))) from exc
         finally:
             ends.cancel()
 

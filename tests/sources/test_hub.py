@@ -257,6 +257,15 @@ def test_followers_spread_over_the_hubs() -> None:
     assert firsts == set(urls)
 
 
+def test_a_hub_without_tls_is_said() -> None:
+    """Not only in OpenSSL's words."""
+    with Hub(WEB) as hub:
+        follower = following(hub.url.replace("http://", "https://"))
+        with pytest.raises(SourceUnreachable, match="write http://"):
+            follower.load(None)
+        follower.close()
+
+
 def test_a_token_is_wanted_and_given() -> None:
     """Who has none, or another, is told so."""
     with Hub(WEB, token="right") as hub:
