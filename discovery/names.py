@@ -110,6 +110,8 @@ def close_matches(snapshot: Snapshot, name: Name) -> list[str]:
             here[known.lower()] = f"{known}.{cluster}"
     likely = [
         *(everywhere[low] for low in everywhere if low.rpartition(".")[0] == service),
+        # What follows may be a cluster that is not read.
+        *(here[low] for low in (service.partition(".")[0],) if low in here),
         *(here[low] for low in _closest(service, here, 0.6)),
         # The shared cluster alone makes full names alike, so these have to be closer.
         *(everywhere[low] for low in _closest(full, everywhere, 0.8)),

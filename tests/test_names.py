@@ -102,12 +102,15 @@ def test_names_that_differ_in_case_only_are_listed() -> None:
 
 
 def test_an_unknown_name_suggests_close_ones() -> None:
-    """A slip of the pen and a missing cluster are both helped."""
-    known = snapshot(service("orders"), service("billing", "staging"))
+    """A slip of the pen, a missing cluster and one that is not read are all helped."""
+    known = snapshot(service("orders"), service("web"), service("billing", "staging"))
     with pytest.raises(UnknownService) as slip:
         names.find(known, "oders")
     with pytest.raises(UnknownService) as elsewhere:
         names.find(known, "billing")
+    with pytest.raises(UnknownService) as unread:
+        names.find(known, "web.nightly")
+    assert unread.value.suggestions == ("web.prod",)
     assert slip.value.suggestions == ("orders.prod",)
     assert elsewhere.value.suggestions == ("billing.staging",)
 
