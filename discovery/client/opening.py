@@ -150,13 +150,14 @@ def _led(leader: "Leader", settings: Settings, listeners: Listeners) -> Source:
         raise BadSetting("fallback", settings.fallback, "clusters too, to know what to read")
     from random import Random
 
+    from discovery.ecs.source import EcsSource
     from discovery.sources.fallback import Fallback
 
     # Without events: one queue has one consumer, and of these there are as many as followers.
     direct = replace(settings, events=None)
     return Fallback(
         leader,
-        lambda: _ecs("", direct, listeners),
+        lambda: EcsSource(direct, listeners=listeners, names_later=True),
         chance=Random(),
         interval_s=settings.interval_s,
         path=f"{settings.cache}.fleet" if settings.cache else None,

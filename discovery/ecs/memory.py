@@ -39,7 +39,8 @@ NO_SUCH_SERVICE = "ECS knows no such service"
 class Scope:
     """Which cluster is read (by name or ARN), what names call it, and which addresses count.
 
-    `targets` is whether what load balancers say of targets counts.
+    `targets` is whether what load balancers say of targets counts. With `names_later` definitions
+    that only name ports are left by each read of everything to who asks for what was put off.
     """
 
     cluster: str
@@ -47,6 +48,7 @@ class Scope:
     preferred: Family = "ipv4"
     public: bool = False
     targets: bool = True
+    names_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

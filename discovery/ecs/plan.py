@@ -327,9 +327,9 @@ class _Read:
         if again:
             known = set(memory.instances)
             steps.append(look.instances(known, "know what changed in instances", 0.0))
-        if names_too and not (
-            self.is_first and wanted is None
-        ):  # a first read of everything waits for no names
+        # A first read of everything waits for no names.
+        are_later = wanted is None and (self.is_first or self.scope.names_later)
+        if names_too and not are_later:
             optional = gaps.named_definitions(memory, tasks, wanted) - needed
             steps.append(look.definitions(optional, "name ports", patience_s=0.0))
         yield from calls.together(*steps)

@@ -89,7 +89,8 @@ class EcsSource:
     """Reads what runs from the ECS API. Loads by one thread at a time; `close` from any.
 
     `environment` stands in for the process's own; `clock` gives seconds since the epoch, for what
-    is observed; `monotonic` seconds that only go on, for the budget. `news` may be set: it is
+    is observed; `monotonic` seconds that only go on, for the budget. With `names_later` names of
+    ports are read by `load_pending` alone, where all there is is wanted. `news` may be set: it is
     called, by any thread, when `load_pending` has changes to say that events told of.
     """
 
@@ -101,10 +102,12 @@ class EcsSource:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         environment: Mapping[str, str] = os.environ,
+        names_later: bool = False,
     ) -> None:
         if not settings.clusters:
             raise BadSetting("clusters", (), "at least one cluster, such as prod or eu-west-1/prod")
         self._settings = settings
+        self._names_later = names_later
         self._listeners = listeners or Listeners()
         self._clock, self._monotonic = clock, monotonic
         self._environment = environment
@@ -208,6 +211,7 @@ class EcsSource:
             settings.ip_family,
             settings.public_addresses,
             settings.target_health,
+            self._names_later,
         )
         return _Cluster(
             scope,

@@ -2,7 +2,7 @@
 
 Rule 1: whoever leads (a hub, a store) is asked first, each time; directly is read only while that
 fails, and only so often that all followers together make `SHARE` calls a second; so it is with task
-definitions, which have a quota of their own: a lot of them comes with each direct read, too.
+definitions that name ports, which have a quota of their own and are read between direct reads.
 Rule 2: all of a fleet lose their leader at once, so the first direct read is at a time by chance.
 Rule 3: what reads directly, and all that it loads, is made when it is needed first.
 Rule 4: how many follow is kept on disk where there is a place, so that a restart knows it. A
@@ -169,15 +169,15 @@ class Fallback:
             self._direct = self._open()
         if not self._was_direct:
             self._say()
+            self._rest_due = self._monotonic() + self._fleet.lot_s
         self._was_direct = True
         self._due = self._monotonic() + self._fleet.pause_s(self._interval_s)
         observation = self._direct.load(wanted)
         if any(reading.learned for reading in observation.clusters):
             self._leader.seen(observation.observed_at)
             self._learn(observation)
-        pause_s, lot_s = self._fleet.pause_s(self._interval_s), self._fleet.lot_s
+        pause_s = self._fleet.pause_s(self._interval_s)
         self._due = self._monotonic() + pause_s
-        self._rest_due = self._monotonic() + lot_s
         labels = (*self._leader.labels, *observation.labels, *self._direct.labels)
         return replace(observation, labels=tuple(dict.fromkeys(labels)), fresh_for_s=3 * pause_s)
 

@@ -1,6 +1,7 @@
 """Calls of a read, by throttle group, at several sizes of cluster."""
 
 from collections import Counter
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -52,6 +53,17 @@ def test_calls_of_a_steady_read_with_health_checks(tasks: int) -> None:
     aws, memory = known(tasks, **CHECKED)
     aws.read(memory, NOW + 10)
     assert aws.operations == {"ListTasks": ceil(tasks / 100), "DescribeTasks": ceil(tasks / 300)}
+
+
+def test_definitions_can_be_left_to_who_asks_for_what_was_put_off() -> None:
+    """As by each of a fleet without a leader, whose reads come when all of them can afford one."""
+    scope, aws, memory = replace(SCOPE, names_later=True), cluster(1_000), Memory()
+    for n in range(3):
+        aws.read(memory, NOW + 100 * n, scope=scope)
+        assert not aws.groups[DEFINITIONS]
+    assert memory.pending == 100
+    aws.drive(follow_up(scope, memory, NOW + 300))
+    assert not memory.pending
 
 
 @pytest.mark.parametrize("tasks", SIZES)

@@ -20,7 +20,7 @@ from discovery.ecs.caller import ATTEMPTS
 from discovery.ecs.calls import CLUSTER_RESOURCES, Call, Postponed, Steps
 from discovery.ecs.calls import Answer as Said
 from discovery.ecs.clients import NoConnection
-from discovery.ecs.memory import Memory
+from discovery.ecs.memory import Memory, Scope
 from discovery.ecs.plan import follow_up, reading
 from discovery.errors import SourceThrottled
 from discovery.model import ClusterReading, Observation, Service, Snapshot
@@ -54,8 +54,9 @@ class SimulatedEcs:
 
     labels = ("prod",)
 
-    def __init__(self, aws: FixedAws, clock: FakeClock) -> None:
+    def __init__(self, aws: FixedAws, clock: FakeClock, scope: Scope = SCOPE) -> None:
         self.failure: Said | None = None
+        self._scope = scope
         self.made: list[Made] = []
         self._aws = aws
         self._clock = clock
@@ -68,7 +69,7 @@ class SimulatedEcs:
         now, before = self._clock(), self._scarce()
         self._aws.calls.clear()
         names = None if wanted is None else wanted["prod"]
-        found = self._held(reading(SCOPE, self._memory, names, now))
+        found = self._held(reading(self._scope, self._memory, names, now))
         self._is_cold = False
         bucket, made = self._buckets[CLUSTER_RESOURCES], self._scarce() - before
         rest_s = bucket.rest_s(self._clock(), made, saves=self._memory.pending > 0)
@@ -77,7 +78,7 @@ class SimulatedEcs:
     def load_pending(self) -> Observation:
         """Definitions that were left for later."""
         now = self._clock()
-        return self._observed(now, self._held(follow_up(SCOPE, self._memory, now)), 0.0)
+        return self._observed(now, self._held(follow_up(self._scope, self._memory, now)), 0.0)
 
     def close(self) -> None:
         """Nothing to give back."""

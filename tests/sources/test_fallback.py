@@ -205,6 +205,20 @@ def test_definitions_are_read_directly_at_the_fleets_pace_too() -> None:
     assert rig.direct.pending_loads == 1
 
 
+def test_direct_reads_put_definitions_off_no_further() -> None:
+    """They may come more often than a lot of definitions."""
+    rig = Rig(followers=1_000)
+    rig.source.load(None)
+    rig.leader.fails = True
+    reads = rig.reads_at(1e6)
+    next(reads)
+    rig.clock.now += 2_400
+    next(reads)
+    rig.clock.now += 100
+    rig.source.load_pending()
+    assert rig.direct.pending_loads == 1
+
+
 def test_going_direct_is_said_once_with_its_pace() -> None:
     """A person wonders about the calls, or why answers are old."""
     rig = Rig(followers=100)
