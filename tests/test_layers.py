@@ -33,6 +33,7 @@ FLOORS = {
     "discovery.ecs.source": 2,
     "discovery.ecs.caller": 2,
     "discovery.ecs.changes": 2,
+    "discovery.ecs.clusters": 2,
     "discovery.ecs.conversation": 2,
     "discovery.ecs.kept": 2,
     "discovery.ecs.pace": 2,

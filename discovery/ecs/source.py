@@ -13,7 +13,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from math import inf
 from queue import Empty, SimpleQueue
 
@@ -23,7 +22,8 @@ from discovery.ecs.caller import Caller
 from discovery.ecs.calls import CLUSTER_RESOURCES, DEFINITIONS, Answer, Batch, Steps
 from discovery.ecs.changes import Changes
 from discovery.ecs.clients import Access, Clients
-from discovery.ecs.conversation import Conversation, Outcome
+from discovery.ecs.clusters import DEADLINE_S, PROMPT_S, ReadCluster
+from discovery.ecs.conversation import Conversation
 from discovery.ecs.eventbridge import Told
 from discovery.ecs.heard import Heard
 from discovery.ecs.kept import beside
@@ -31,58 +31,14 @@ from discovery.ecs.memory import DENIED_FOR_S, Memory, Scope
 from discovery.ecs.pace import Rest
 from discovery.ecs.plan import follow_up, reading, update
 from discovery.ecs.queues import queue_of
-from discovery.errors import BadSetting, SourceUnreachable
+from discovery.errors import BadSetting
 from discovery.events import Listeners, Noticed
 from discovery.model import ClusterReading, Observation
 from discovery.settings import Settings
 from discovery.sources.base import Wanted
 from discovery.written import ClusterSettings
 
-PROMPT_S = 3.0  # how long one cluster that has been read waits for the others
-DEADLINE_S = 120.0  # how long a load waits at all, and an old reading stands for one under way
-LATE = 3.0  # or for so many times as long as the last one took: our share stretches large ones
 NEWS_PATIENCE_S = 0.5  # how long a load goes on waiting while there is news to take in
-
-
-@dataclass(slots=True)
-class _Cluster:
-    """One cluster as it is read: with what access, what is remembered, and what is under way."""
-
-    scope: Scope
-    access: Access
-    memory: Memory
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    under_way: Conversation | None = None
-    update: Conversation | None = None
-    last: Outcome | None = None
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether its last read was none to wait for."""
-        return self.last is not None and self.last.seconds > PROMPT_S
-
-    def word(self, names: frozenset[str] | None) -> ClusterReading | None:
-        """What a load that asked for these names can say of it; `None` where that was said.
-
-        While a read takes long, what the one before it said still holds, but not for ever.
-        """
-        if self.under_way is None:
-            is_same = self.last is not None and self.last.names == names
-            return None if is_same else self._busy("was being read when more was asked")
-        if self.last is not None and self.stands(names):
-            return replace(self.last.reading, complete=False)
-        return self._busy(f"is still being read after {self.under_way.age_s:.0f} s")
-
-    def stands(self, names: frozenset[str] | None) -> bool:
-        """Whether what was said before of these names still holds while they are read again."""
-        if self.last is None or self.last.names != names or self.last.reading.error is not None:
-            return False
-        patience_s = max(DEADLINE_S, LATE * self.last.seconds)
-        return self.under_way is None or self.under_way.age_s < patience_s
-
-    def _busy(self, why: str) -> ClusterReading:
-        error = SourceUnreachable(f"cluster {self.scope.label} {why}")
-        return ClusterReading(self.scope.label, error=error)
 
 
 class EcsSource:
@@ -203,7 +159,7 @@ class EcsSource:
         self._is_recalled = False
         self._clusters = [self._cluster(each) for each in self._settings.clusters]
 
-    def _cluster(self, each: ClusterSettings) -> _Cluster:
+    def _cluster(self, each: ClusterSettings) -> ReadCluster:
         settings = self._settings
         scope = Scope(
             each.arn or each.name,
@@ -213,7 +169,7 @@ class EcsSource:
             settings.target_health,
             self._names_later,
         )
-        return _Cluster(
+        return ReadCluster(
             scope,
             Access(each.region, each.role_arn, each.external_id),
             Memory(heard=Heard() if self._changes is not None else None),
@@ -273,7 +229,7 @@ class EcsSource:
         self._ends.put(None)
         self.news()
 
-    def _begin_update(self, cluster: _Cluster, now: float) -> None:
+    def _begin_update(self, cluster: ReadCluster, now: float) -> None:
         """Have what events told of a cluster taken in, once it was read for the first time."""
         if self._changes is None or cluster.update is not None or cluster.last is None:
             return
@@ -283,14 +239,14 @@ class EcsSource:
             cluster.update = self._held(cluster, cluster.last.names, steps)
 
     def _begin(
-        self, cluster: _Cluster, names: frozenset[str] | None, steps: Steps[ClusterReading]
+        self, cluster: ReadCluster, names: frozenset[str] | None, steps: Steps[ClusterReading]
     ) -> None:
         """Have a cluster read, unless it is being read."""
         if cluster.under_way is None:
             cluster.under_way = self._held(cluster, names, steps)
 
     def _held(
-        self, cluster: _Cluster, names: frozenset[str] | None, steps: Steps[ClusterReading]
+        self, cluster: ReadCluster, names: frozenset[str] | None, steps: Steps[ClusterReading]
     ) -> Conversation:
         def answers(batch: Batch) -> list[Answer]:
             return self._caller.answers(cluster.access, batch, is_cold=cluster.last is None)
@@ -391,7 +347,7 @@ class EcsSource:
             return False
         return self._changes.waiting or any(c.under_way or c.update for c in self._clusters)
 
-    def _sweep_ends(self, asked: Iterable[_Cluster]) -> None:
+    def _sweep_ends(self, asked: Iterable[ReadCluster]) -> None:
         """Rest, so that sweeps of as many calls fit our share.
 
         Definitions that are left are read between sweeps, so until then the rest is a long one.
@@ -403,7 +359,7 @@ class EcsSource:
         self._rest.begin(rest_s, max((last.seconds for _, last in lasts), default=0.0))
 
 
-_End = tuple[_Cluster, Conversation]
+_End = tuple[ReadCluster, Conversation]
 
 
 def _is_on(end: _End) -> bool:

@@ -13,11 +13,12 @@ import boto3
 import pytest
 
 from discovery.ecs.clients import Access
+from discovery.ecs.clusters import PROMPT_S, ReadCluster
 from discovery.ecs.conversation import Conversation, Outcome
 from discovery.ecs.memory import Memory
 from discovery.ecs.plan import reading
 from discovery.ecs.rotation import SETTLED_S
-from discovery.ecs.source import PROMPT_S, EcsSource, _Cluster
+from discovery.ecs.source import EcsSource
 from discovery.errors import (
     AccessDenied,
     BadSetting,
@@ -570,7 +571,7 @@ class TestSlowClusters:
         clock, memory = FakeClock(), Memory()
         last = Outcome(ClusterReading("prod"), None, seconds=last_s)
         steps = reading(SCOPE, memory, None, clock())
-        cluster = _Cluster(SCOPE, Access(), memory, last=last)
+        cluster = ReadCluster(SCOPE, Access(), memory, last=last)
         cluster.under_way = Conversation(
             "prod", None, memory, cluster.lock, steps, lambda _: [], clock
         )
