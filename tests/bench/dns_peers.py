@@ -65,11 +65,11 @@ class Running:
         return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _read(pid: int, name: str) -> str:
+def _read(pid: int, name: str, where_it_ended: str = "0 0 0") -> str:
     try:
         return Path(f"/proc/{pid}/{name}").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return "0 0 0"
+        return where_it_ended
 
 
 def _cpu_s(pid: int) -> float:
@@ -78,9 +78,8 @@ def _cpu_s(pid: int) -> float:
 
 
 def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    found = children.read_text().split() if children.exists() else []
-    return [pid, *(one for child in found for one in _family(int(child)))]
+    children = _read(pid, f"task/{pid}/children", "").split()
+    return [pid, *(one for child in children for one in _family(int(child)))]
 
 
 def zone_file() -> str:
