@@ -7,6 +7,7 @@ the fact arose, must not block, and cannot break the engine: what it raises is l
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from discovery.errors import SourceError
 
@@ -173,3 +174,27 @@ class Listeners:
                 listener(event)
             except Exception:
                 _log.exception("a listener failed on %r", event)
+
+
+class SaidOnce:
+    """Tells a person of what goes on: each message once, until it is another one or is over.
+
+    With `again_s` it is said again after as many seconds. From any thread; of two that say the same
+    at one moment both may be heard.
+    """
+
+    def __init__(self, listeners: Listeners, again_s: float = inf) -> None:
+        self._listeners = listeners
+        self._again_s = again_s
+        self._message = ""
+        self._at = 0.0
+
+    def say(self, message: str, now: float = 0.0) -> None:
+        """Say it, unless it was the last that was said; `now` in seconds of any clock."""
+        if message != self._message or now - self._at >= self._again_s:
+            self._message, self._at = message, now
+            self._listeners.emit(Noticed(message))
+
+    def over(self) -> None:
+        """All is well: whatever comes next is said."""
+        self._message = ""

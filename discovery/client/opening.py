@@ -84,11 +84,16 @@ def is_read_whole(source: str) -> bool:
 
 
 def _ecs(rest: str, settings: Settings, listeners: Listeners) -> Source:
-    from discovery.ecs.source import EcsSource
-
     if rest:
         raise BadSetting("source", f"ecs:{rest}", WANT)
-    return EcsSource(settings, listeners=listeners)
+    return _reader(settings, listeners)
+
+
+def _reader(settings: Settings, listeners: Listeners, names_later: bool = False) -> Source:
+    """What reads ECS itself; loaded when it is needed first."""
+    from discovery.ecs.source import EcsSource
+
+    return EcsSource(settings, listeners=listeners, names_later=names_later)
 
 
 def _file(rest: str, settings: Settings, _: Listeners) -> Source:
@@ -136,7 +141,7 @@ def _redis(written: str, settings: Settings, listeners: Listeners) -> Source:
     source = RedisSource(
         lambda: Store(at, name),
         sharing,
-        lambda: _ecs("", settings, listeners),
+        lambda: _reader(settings, listeners),
         listeners=listeners,
     )
     return _led(source, settings, listeners)
@@ -150,14 +155,13 @@ def _led(leader: "Leader", settings: Settings, listeners: Listeners) -> Source:
         raise BadSetting("fallback", settings.fallback, "clusters too, to know what to read")
     from random import Random
 
-    from discovery.ecs.source import EcsSource
     from discovery.sources.fallback import Fallback
 
     # Without events: one queue has one consumer, and of these there are as many as followers.
     direct = replace(settings, events=None)
     return Fallback(
         leader,
-        lambda: EcsSource(direct, listeners=listeners, names_later=True),
+        lambda: _reader(direct, listeners, names_later=True),
         chance=Random(),
         interval_s=settings.interval_s,
         path=f"{settings.cache}.fleet" if settings.cache else None,

@@ -31,7 +31,7 @@ from discovery.client.links import Lane, Link
 from discovery.client.resolver import Resolver
 from discovery.dns.sharing import hand_over, share
 from discovery.errors import DiscoveryError
-from discovery.events import Noticed
+from discovery.events import SaidOnce
 from discovery.written import Address, Upstream
 
 _CONNECTED = Answered(200)
@@ -78,7 +78,7 @@ class _Listener:
         self._clock = clock
         self._pool: Pool | None = None
         self._accepted = self._failed = 0
-        self._said, self._said_at = "", 0.0
+        self._said = SaidOnce(resolver.listeners, _SAY_AGAIN_S)
 
     @property
     def taken(self) -> Taken:
@@ -146,7 +146,8 @@ class _Listener:
         try:
             route = await self._resolver.aroute(self.upstream.name)
         except DiscoveryError as error:
-            self._say(f"upstream {self.upstream.name} leads nowhere: {error}")
+            said = f"upstream {self.upstream.name} leads nowhere: {error}"
+            self._said.say(said, self._clock())
             raise
         self._pool = route.pool
         flow = attempts(route, Ask(idempotent=False), Retrying())
@@ -158,12 +159,6 @@ class _Listener:
             pass
         finally:
             flow.close()
-
-    def _say(self, message: str) -> None:
-        now = self._clock()
-        if message != self._said or now - self._said_at >= _SAY_AGAIN_S:
-            self._said, self._said_at = message, now
-            self._resolver.listeners.emit(Noticed(message))
 
     async def _taken(self, step: Send | Pause, link: Link) -> Result | None:
         if isinstance(step, Pause):

@@ -93,20 +93,16 @@ class Bucket:
 
         `None`, and nothing is taken, where that is longer than `patience_s`.
         """
-        wait_s = self.rest_s(now, 1, saves=True)
+        wait_s = self.rest_s(now, 1)
         if wait_s > patience_s:
             return None
         self._tokens -= 1.0
         return wait_s
 
-    def rest_s(self, now: float, count: int, saves: bool = False) -> float:
-        """How long to rest before `count` calls: until as many can be made at once as ever can.
-
-        Who `saves` rests until all can, as if there were no end to what can be saved.
-        """
+    def rest_s(self, now: float, count: int) -> float:
+        """How long to rest so that `count` calls can follow, were it more than a full bucket."""
         self._refill(now)
-        tokens = count if saves else min(count, self.capacity)
-        return max(0.0, (tokens - self._tokens) / self.rate)
+        return max(0.0, (count - self._tokens) / self.rate)
 
     def standing(self, group: str, now: float) -> Standing:
         """How it stands now."""

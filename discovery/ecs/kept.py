@@ -21,7 +21,7 @@ from discovery.ecs.conversation import Outcome
 from discovery.ecs.definitions import Definition
 from discovery.ecs.memory import DEFINITION_LIMIT
 from discovery.errors import SourceMalformed
-from discovery.events import Listeners, Noticed
+from discovery.events import Listeners, SaidOnce
 from discovery.sources.sealed import Sealed, reason
 
 # To be raised when the same answer of ECS comes to another `Definition`; other fields, and other
@@ -87,12 +87,11 @@ class KeptDefinitions:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = Sealed(path, f"task definitions {version()} of {endpoint}")
-        self._listeners = listeners or Listeners()
+        self._said = SaidOnce(listeners or Listeners())
         self._monotonic = monotonic
         self._kept: Mapping[str, Definition] = {}
         self._tried_at = -inf
         self._is_failing = False
-        self._said = ""
 
     def read(self) -> Mapping[str, Definition]:
         """What is there, by ARN; nothing, and a notice why, where none of it can be used."""
@@ -101,7 +100,7 @@ class KeptDefinitions:
         except FileNotFoundError:
             pass
         except (OSError, SourceMalformed) as error:
-            self._say(f"cache {self._file.path} is not used: {reason(error)}")
+            self._said.say(f"cache {self._file.path} is not used: {reason(error)}")
         return self._kept
 
     def keep(self, lasts: Sequence[Outcome | None]) -> None:
@@ -128,11 +127,7 @@ class KeptDefinitions:
             self._file.write([encoded(kept.values())])
         except OSError as error:
             self._is_failing = True
-            self._say(f"cache {self._file.path} cannot be written: {reason(error)}")
+            self._said.say(f"cache {self._file.path} cannot be written: {reason(error)}")
             return
-        self._kept, self._is_failing, self._said = kept, False, ""
-
-    def _say(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
-            self._listeners.emit(Noticed(message))
+        self._kept, self._is_failing = kept, False
+        self._said.over()

@@ -70,6 +70,13 @@ def take_in(memory: Memory, news: News, now: float) -> list[str]:
     return unsure
 
 
+def names_told(memory: Memory, news: News) -> set[str]:
+    """Names of tasks that events told of and that are known."""
+    names_of = memory.namer()
+    tasks = (memory.tasks[arn] for arn in news.tasks if arn in memory.tasks)
+    return {name for task in tasks for name in names_of(task)}
+
+
 def later(before: Task, told: Task) -> Task:
     """The task as an event has it, with what was known before and events do not carry."""
     known = {container.name: container for container in before.containers}

@@ -26,7 +26,7 @@ from discovery.ecs.memory import (
     is_due,
     service_key,
 )
-from discovery.ecs.news import News, take_in
+from discovery.ecs.news import News, names_told, take_in
 from discovery.errors import SourceError
 from discovery.model import ClusterReading, Service
 
@@ -86,7 +86,7 @@ def update(scope: Scope, memory: Memory, news: News, now: float) -> Steps[Cluste
     )
     memory.retire(unsure, now)
     yield from read.facts(memory.last.wanted if memory.last else frozenset(), names_too=False)
-    return read.again(_told_of(memory, news))
+    return read.again(names_told(memory, news))
 
 
 @dataclass(slots=True)
@@ -381,13 +381,6 @@ class _Read:
     def _unfound(self, wanted: frozenset[str]) -> set[str]:
         known = {n.lower() for n in (*self.memory.services, *self.memory.names_of_tasks())}
         return {name for name in wanted if name.lower() not in known}
-
-
-def _told_of(memory: Memory, news: News) -> set[str]:
-    """Names of tasks that events told of and that run."""
-    names_of = memory.namer()
-    tasks = (memory.tasks[arn] for arn in news.tasks if arn in memory.tasks)
-    return {name for task in tasks for name in names_of(task)}
 
 
 def _absent(

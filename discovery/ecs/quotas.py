@@ -27,9 +27,10 @@ class Budget:
             return self._buckets[group].factor
 
     def rest_s(self, group: str, now: float, count: int, saves: bool) -> float:
-        """How long to rest before `count` calls of the group."""
+        """How long to rest before `count` calls: until all, or a lot, can be made at once."""
         with self._lock:
-            return self._buckets[group].rest_s(now, count, saves)
+            bucket = self._buckets[group]
+            return bucket.rest_s(now, count) if saves else bucket.standing(group, now).lot_s(count)
 
     def standings(self, now: float) -> tuple[Standing, ...]:
         """How every throttle group stands."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from discovery.errors import BadSetting
-from discovery.events import Listeners, Noticed
+from discovery.events import Listeners, Noticed, SaidOnce
 from discovery.model import Snapshot
 from discovery.overrides.aliases import missing_cluster
 from discovery.overrides.applied import Decisions, Enable
@@ -53,10 +53,10 @@ class ByHand:
         self._zone = zone
         self._labels = labels
         self._listeners = listeners or Listeners()
+        self._said = SaidOnce(self._listeners)
         self._clock = clock
         self._signature: _Signature | None = None  # of the file in force
         self._seen: _Signature | None = None  # at the last look
-        self._said = ""
         self._read = Snapshot()  # as it was last adjusted
         self._is_checked = False
         self._applied = 0  # how much was in force when last looked at
@@ -131,10 +131,11 @@ class ByHand:
                 return False
             overrides = self._usable(self._path)
         except BadSetting as error:
-            self._say(f"{error.message}; the last good file stays in force")
+            self._said.say(f"{error.message}; the last good file stays in force")
             return False
         # Taken before reading: a file that is written meanwhile differs at the next look.
-        self._signature, self._said = signature, ""
+        self._signature = signature
+        self._said.over()
         if overrides == self._decisions.overrides:
             return False
         self._decisions = Decisions(overrides, self._enable, self._zone)
@@ -160,14 +161,9 @@ class ByHand:
             for alias in self._decisions.overrides.aliases:
                 _refuse_elsewhere(alias, read.labels, self._zone, self._path)
         except BadSetting as error:
-            self._say(error.message)
+            self._said.say(error.message)
         if idle := self._decisions.idle(read, self._clock()):
             message = f"overrides: nothing matches {', '.join(idle)} of {self._path}"
-            self._listeners.emit(Noticed(message))
-
-    def _say(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
             self._listeners.emit(Noticed(message))
 
 

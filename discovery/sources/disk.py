@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from discovery.errors import SourceMalformed
-from discovery.events import Listeners, Noticed
+from discovery.events import Listeners, SaidOnce
 from discovery.model import Observation, Snapshot
 from discovery.snapshots import Changes, document, told
 from discovery.sources.base import Ordered, Source, Wanted
@@ -42,11 +42,10 @@ class Disk:
     ) -> None:
         self._file = Sealed(path, identity)
         self._times = Sealed(f"{os.fspath(path)}.times", identity)
-        self._listeners = listeners or Listeners()
+        self._said = SaidOnce(listeners or Listeners())
         self._clock = clock
         self._name = uuid.uuid4().hex
         self._kept: Snapshot | None = None
-        self._said = ""
 
     def read(self) -> Snapshot | None:
         """The snapshot that was kept last; `None`, and a notice why, where none can be used."""
@@ -78,17 +77,13 @@ class Disk:
                     document(snapshot, self._clock(), publisher=name, changes=changes)
                 )
         except OSError as error:
-            self._say(f"cache {self._file.path} cannot be written: {reason(error)}")
+            self._said.say(f"cache {self._file.path} cannot be written: {reason(error)}")
             return
-        self._kept, self._said = snapshot, ""
+        self._kept = snapshot
+        self._said.over()
 
     def _refuse(self, why: str) -> None:
-        self._say(f"cache {self._file.path} is not used: {why}")
-
-    def _say(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
-            self._listeners.emit(Noticed(message))
+        self._said.say(f"cache {self._file.path} is not used: {why}")
 
 
 class Remembered:

@@ -24,7 +24,7 @@ from discovery.catalog.guard import Guard
 from discovery.catalog.merging import fresh_for_s, merged
 from discovery.catalog.pace import Pace
 from discovery.errors import SourceError, SourceMalformed, SourceUnreachable
-from discovery.events import Listeners, Noticed
+from discovery.events import Listeners, SaidOnce
 from discovery.model import Cluster, ClusterReading, Observation, Snapshot
 from discovery.snapshots import Told
 from discovery.sources.base import Hearing, Source, Wanted
@@ -70,7 +70,7 @@ class RedisSource:
         self._stored = stored
         self._how = how
         self._make = direct
-        self._listeners = listeners or Listeners()
+        self._said = SaidOnce(listeners or Listeners())
         self._closed = False
         self._inherited: list[object] = []
         self._told: Told | None = None  # what the store said last, in its publisher's clock
@@ -80,7 +80,6 @@ class RedisSource:
         self._fitness = Fitness()
         self._failure: SourceError = SourceUnreachable(EMPTY)
         self._refused: SourceError | None = None  # why we cannot have the lease
-        self._said = ""
         self.news: Callable[[], None] = lambda: None
         self._renew()
 
@@ -89,7 +88,7 @@ class RedisSource:
         self._name = f"{socket.gethostname()}:{self._pid}:{uuid.uuid4().hex[:12]}"
         self._lock = threading.Lock()  # held while loading
         self._store = self._stored()
-        self._store.met = self._say
+        self._store.met = self._said.say
         self._tenure = Tenure(self._store, self._name, self._how.terms, self._how.monotonic)
         self._direct: Source | None = None
         self._base: Snapshot | None = None  # while the lease is ours: what to go on from
@@ -262,7 +261,7 @@ class RedisSource:
         except SourceError as error:  # a user that may only follow, say
             self._fitness = self._fitness.resting(error, now, self._how.chance)
             self._refused = SourceError(f"this sidecar cannot have the lease: {error}")
-            self._say(str(self._refused))
+            self._said.say(str(self._refused))
             return False
         self._refused = None
         try:
@@ -293,7 +292,7 @@ class RedisSource:
         )
         self._sent = None
         self._guard, self._pace = Guard(), Pace(self._how.interval_s)
-        self._say("this sidecar reads ECS for all that share the store")
+        self._said.say("this sidecar reads ECS for all that share the store")
 
     def _step_down(self) -> None:
         if self._base is None:
@@ -302,7 +301,7 @@ class RedisSource:
         direct, self._direct = self._direct, None
         if direct is not None:
             direct.close()
-        self._say("this sidecar does not read ECS for others any more")
+        self._said.say("this sidecar does not read ECS for others any more")
 
     def _led(self, read: Callable[[Source], Observation]) -> Observation | None:
         """What we read and the store took; `None`, and a failure, where that is not to be shown."""
@@ -359,7 +358,7 @@ class RedisSource:
         if not self._fitness.is_resting(now):
             return False
         self._tenure.let_go()
-        self._say(f"this sidecar cannot read ECS for others: {self._failure}")
+        self._said.say(f"this sidecar cannot read ECS for others: {self._failure}")
         return True
 
     def _has_published(self, after: Snapshot) -> bool:
@@ -386,11 +385,6 @@ class RedisSource:
 
     def _hear(self) -> None:
         self.news()
-
-    def _say(self, message: str) -> None:
-        if message != self._said:
-            self._said = message
-            self._listeners.emit(Noticed(message))
 
 
 def _all(source: Source) -> Observation:

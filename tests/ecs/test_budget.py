@@ -67,7 +67,7 @@ def test_tokens_come_back_with_time_and_never_beyond_the_burst() -> None:
     one = drained()
     assert one.take(10.0, 0.0) == 0.0
     assert one.rest_s(86_400.0, 50) == 0.0
-    assert one.rest_s(86_400.0, 60, saves=True) == pytest.approx(5.0)
+    assert one.rest_s(86_400.0, 60) == pytest.approx(5.0)
 
 
 def test_impatient_calls_take_nothing() -> None:
@@ -88,12 +88,12 @@ def test_a_sweep_of_20_calls_fits_every_10_seconds() -> None:
 def test_a_larger_sweep_stretches_the_interval() -> None:
     """10,000 tasks need 200 calls: 100 seconds at 2 a second, of which it takes the last 75."""
     one = drained()
-    rest_s = one.rest_s(0.0, 200)
+    rest_s = one.standing("ecs", 0.0).lot_s(200)
     assert rest_s == pytest.approx(25.0)
     waits = [one.take(rest_s, inf) for _ in range(200)]
     assert waits[:50] == [0.0] * 50
     assert waits[-1] == pytest.approx(75.0)
-    assert drained().rest_s(0.0, 200, saves=True) == pytest.approx(100.0)
+    assert drained().rest_s(0.0, 200) == pytest.approx(100.0)
 
 
 def test_a_throttle_halves_the_rate_and_empties_the_bucket() -> None:

@@ -22,6 +22,7 @@ from discovery.sources.sealed import Sealed
 from discovery.written import ClusterSettings
 from tests.ecs.documents import container_definition, definition, port
 from tests.made import FakeClock
+from tests.sources.harm import cut, turned
 
 NAMES = st.text("abcXYZ-_09é", max_size=6)
 PORT = st.builds(
@@ -246,16 +247,6 @@ class TestKeeping:
         assert kept.found == of(API)
 
 
-def _cut(kept: Kept) -> None:
-    kept.path.write_bytes(kept.path.read_bytes()[:-1])
-
-
-def _turned(kept: Kept) -> None:
-    content = bytearray(kept.path.read_bytes())
-    content[-5] ^= 1
-    kept.path.write_bytes(content)
-
-
 def _of_another_version(kept: Kept) -> None:
     content = kept.path.read_bytes()
     kept.path.write_bytes(content.replace(version().encode(), b"0-00000000"))
@@ -268,8 +259,8 @@ def _no_definitions(kept: Kept) -> None:
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
-        (_cut, "cut off"),
-        (_turned, "checksum"),
+        (lambda kept: cut(kept.path), "cut off"),
+        (lambda kept: turned(kept.path), "checksum"),
         (_of_another_version, "it is of task definitions 0-00000000"),
         (_no_definitions, "it has no task definitions"),
         (lambda kept: kept.path.write_bytes(b"x"), "does not begin"),

@@ -72,7 +72,8 @@ class SimulatedEcs:
         found = self._held(reading(self._scope, self._memory, names, now))
         self._is_cold = False
         bucket, made = self._buckets[CLUSTER_RESOURCES], self._scarce() - before
-        rest_s = bucket.rest_s(self._clock(), made, saves=self._memory.pending > 0)
+        lot_s = bucket.standing(CLUSTER_RESOURCES, self._clock()).lot_s(made)
+        rest_s = bucket.rest_s(self._clock(), made) if self._memory.pending else lot_s
         return self._observed(now, found, rest_s)
 
     def load_pending(self) -> Observation:

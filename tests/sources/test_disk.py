@@ -19,6 +19,7 @@ from discovery.sources.fallback import Fallback
 from discovery.sources.sealed import FORMAT
 from discovery.written import ClusterSettings
 from tests.made import NOW, FakeClock, failed, observed, reading, service
+from tests.sources.harm import cut, turned
 from tests.sources.hubs import Hub, following
 
 OURS = "ecs prod"
@@ -112,16 +113,6 @@ def test_times_of_another_content_are_passed_over(kept: Kept) -> None:
     assert kept.read() == newer
 
 
-def _cut(kept: Kept) -> None:
-    kept.path.write_bytes(kept.path.read_bytes()[:-1])
-
-
-def _turned(kept: Kept) -> None:
-    content = bytearray(kept.path.read_bytes())
-    content[-5] ^= 1
-    kept.path.write_bytes(content)
-
-
 def _negative(kept: Kept) -> None:
     head, _, content = kept.path.read_bytes().partition(b"\n")
     written = json.loads(head) | {"bytes": -5}
@@ -146,8 +137,8 @@ def _pipe(kept: Kept) -> None:
 @pytest.mark.parametrize(
     ("harm", "why"),
     [
-        (_cut, "cut off"),
-        (_turned, "checksum"),
+        (lambda kept: cut(kept.path), "cut off"),
+        (lambda kept: turned(kept.path), "checksum"),
         (_newer, "format is 2"),
         (_elsewhere, "symbolic links"),
         (_pipe, "no file"),

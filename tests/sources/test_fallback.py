@@ -1,5 +1,7 @@
 """Going direct while no hub answers: when, how often, and what is taken from whom."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -345,3 +347,18 @@ def test_who_reads_directly_leaves_the_queue_of_events_alone() -> None:
     assert direct._changes is None
     direct.close()
     source.close()
+
+
+def test_what_reads_directly_is_not_loaded_before_it_is_needed() -> None:
+    """Most followers never read by themselves."""
+    program = """
+import sys
+from discovery.client.opening import opened
+from discovery.events import Listeners
+from discovery.settings import Settings
+from discovery.written import ClusterSettings
+settings = Settings(clusters=(ClusterSettings("prod"),), fallback="ecs")
+opened("http://127.0.0.1:1", settings, Listeners()).close()
+assert "discovery.ecs.source" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
